@@ -1,0 +1,3 @@
+//! What the server tells its operators: counters, reports of the cores, four-letter words.
+
+pub mod report;

@@ -1,0 +1,110 @@
+//! What reactors and the consensus core report about themselves when an operator asks.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::SyncSender;
+
+use crate::ids::{SessionId, Zxid};
+use crate::jute::opcode::OpCode;
+
+/// A question to one reactor. It answers through the sender and never waits for it.
+#[derive(Debug)]
+pub enum ReactorAsk {
+    /// Totals, and each connection if `connections`, and each watch if `watches`.
+    Report { connections: bool, watches: bool, to: SyncSender<ReactorReport> },
+    /// `srst`: totals and latencies start over.
+    ResetServerStats,
+    /// `crst`: each connection's counters start over.
+    ResetConnectionStats,
+    /// A four-letter word was answered and its connection is done with: the reactor takes it off
+    /// the per-address count.
+    AdminConnectionClosed { address: std::net::IpAddr },
+}
+
+/// One reactor, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct ReactorReport {
+    pub connections: u64,
+    pub packets_received: u64,
+    pub packets_sent: u64,
+    /// Requests that wait for the consensus core.
+    pub outstanding: u64,
+    pub latency: LatencyReport,
+    pub read_latency: LatencyReport,
+    pub watch_paths: u64,
+    pub watches: u64,
+    /// Connections that have at least one watch.
+    pub watching_connections: u64,
+    /// Asked for with `connections`.
+    pub connection_list: Vec<ConnectionReport>,
+    /// Asked for with `watches`: session and path of each data watch.
+    pub watch_list: Vec<(SessionId, String)>,
+}
+
+/// Request latencies since the last reset, milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LatencyReport {
+    pub min_ms: u64,
+    pub max_ms: u64,
+    pub total_ms: f64,
+    pub count: u64,
+}
+
+/// One client connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionReport {
+    pub address: SocketAddr,
+    /// Whether the reactor reads from it (interest bit 1) and has bytes left to send (bit 4).
+    pub interest_ops: u32,
+    pub queued: u64,
+    pub received: u64,
+    pub sent: u64,
+    /// Absent before the handshake is done, and for four-letter words.
+    pub session: Option<ConnectionSession>,
+}
+
+/// What `cons` tells about a connection with a session.
+#[derive(Clone, Debug)]
+pub struct ConnectionSession {
+    pub session: SessionId,
+    pub last_op: OpCode,
+    /// Milliseconds since 1970.
+    pub established_ms: u64,
+    pub timeout_ms: i32,
+    pub last_cxid: i32,
+    pub last_zxid: Zxid,
+    /// Milliseconds of a monotonic clock at the last reply.
+    pub last_response_ms: u64,
+    pub last_latency_ms: u64,
+    pub latency: LatencyReport,
+}
+
+/// A question to the consensus core.
+#[derive(Debug)]
+pub enum ConsensusAsk {
+    /// Answered with the state of the server; each session's ephemerals if `ephemerals`.
+    Report { ephemerals: bool, to: SyncSender<ConsensusReport> },
+    /// `srst`: latencies and the like start over.
+    ResetServerStats,
+}
+
+/// The consensus core, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct ConsensusReport {
+    pub last_committed: Zxid,
+    pub znodes: u64,
+    pub ephemerals: u64,
+    /// Bytes of paths and data, as ZooKeeper's `approximate_data_size` counts them.
+    pub approximate_data_bytes: u64,
+    pub sessions: u64,
+    /// Sessions with the millisecond (since 1970) of their expiry bucket.
+    pub session_expiries: Vec<(SessionId, u64)>,
+    /// Asked for with `ephemerals`.
+    pub ephemeral_paths: Vec<(SessionId, Vec<String>)>,
+    pub outstanding: u64,
+    pub proposals: u64,
+    pub commits: u64,
+    pub snapshots: u64,
+    /// Durations of log flushes since the last reset.
+    pub fsync: LatencyReport,
+    pub update_latency: LatencyReport,
+}

@@ -1,0 +1,16 @@
+//! Ringkeeper: a coordination server, wire-compatible with Apache ZooKeeper.
+//!
+//! The folders follow a request's path: `reactor` (connections, reads, watches), `consensus`
+//! (writes, sessions), `zab` (agreement), `log` (durability), over `tree` (the znodes), `jute`
+//! (the wire) and `rt` (cores, sockets, files).
+
+pub mod admin;
+pub mod consensus;
+pub mod ids;
+pub mod jute;
+pub mod limits;
+pub mod log;
+pub mod reactor;
+pub mod rt;
+pub mod tree;
+pub mod zab;

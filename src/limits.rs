@@ -1,0 +1,46 @@
+//! Every bound of the system, with its unit and what happens when it is reached.
+
+/// Reactors of one server. More is refused in the configuration.
+pub const REACTORS_MAX: usize = 256;
+
+/// Default of `jute.maxbuffer`, bytes: the largest frame from a client. A longer one costs its
+/// sender the connection, as in ZooKeeper.
+pub const FRAME_BYTES_DEFAULT: usize = 0xf_ffff;
+
+/// Entries (writes, connects, touches…) in one submission of a reactor to the consensus core.
+/// Full: the reactor hands it over and starts the next.
+pub const SUBMISSION_ENTRIES_MAX: usize = 1024;
+
+/// Request bytes in one submission. A single larger frame travels alone.
+pub const SUBMISSION_BYTES_MAX: usize = 1 << 20;
+
+/// Submissions that one reactor may have waiting at the consensus core. Full: it stops reading
+/// from the clients that write, and TCP carries the pressure back to them.
+pub const SUBMISSIONS_WAITING_MAX: usize = 64;
+
+/// Published batches that may wait at one reactor. Full: the consensus core stops preparing until
+/// the reactor has caught up.
+pub const PUBLISHED_WAITING_MAX: usize = 1024;
+
+/// Requests of one connection that wait for an earlier write of the same session. Full: the
+/// reactor stops reading from that connection.
+pub const PIPELINE_REQUESTS_MAX: usize = 1024;
+
+/// Bytes of the requests that wait in one connection's pipeline. Full: as above.
+pub const PIPELINE_BYTES_MAX: usize = 2 << 20;
+
+/// Reply bytes that wait for one client to read them. Above: the reactor stops reading from that
+/// connection until they are gone; a single reply may exceed it.
+pub const REPLY_BYTES_WAITING_MAX: usize = 1 << 20;
+
+/// Bytes that one group commit gathers before the consensus core stops taking submissions.
+pub const GROUP_COMMIT_BYTES_MAX: usize = 4 << 20;
+
+/// Operations in one multi. A longer one is answered MARSHALLINGERROR.
+pub const MULTI_OPERATIONS_MAX: usize = 100_000;
+
+/// Milliseconds that a connection may take to finish its handshake or four-letter word.
+pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+
+const _: () = assert!(GROUP_COMMIT_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit one commit");
+const _: () = assert!(PIPELINE_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit the pipeline");
