@@ -2,3 +2,4 @@
 //! them, has them agreed on by `zab`, and publishes what is committed to every reactor.
 
 pub mod handoff;
+pub mod message;

@@ -1,1 +1,6 @@
-//! Placeholder.
+//! The only place that knows the operating system: cores, rings, sockets, files.
+//!
+//! `unsafe` lives here (and in the tree's memory), each block with the reason that it is sound.
+
+pub mod event;
+pub mod inbox;

@@ -1,0 +1,20 @@
+//! What other cores put into the consensus core's inbox.
+
+use crate::admin::report::ConsensusAsk;
+use crate::consensus::handoff::Submission;
+use crate::ids::{ReactorId, Zxid};
+
+/// One message to the consensus core.
+#[derive(Debug)]
+pub enum ConsensusMessage {
+    /// A reactor's writes and session news.
+    Submission(Submission),
+    /// From the housekeeping thread.
+    Ask(ConsensusAsk),
+    /// From the housekeeping thread: the snapshot at this zxid is durable.
+    SnapshotTaken(Zxid),
+    /// The reactor has drained its inbox, which had been full.
+    InboxDrained(ReactorId),
+    /// Every reactor has ended: commit and publish what is in flight, flush, and end.
+    Stop,
+}
