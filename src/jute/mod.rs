@@ -1,5 +1,11 @@
 //! ZooKeeper's serialisation and the records of its client protocol, transactions and files.
 
+pub mod codec;
+pub mod decode;
 pub mod error_code;
+pub mod frame;
 pub mod opcode;
 pub mod records;
+pub mod reply;
+pub mod request;
+pub mod txn;
