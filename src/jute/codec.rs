@@ -438,3 +438,69 @@ impl<'a> SeqAccess<'a> for Elements<'_, '_, 'a> {
         Some(self.left)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, serde::Serialize, Deserialize)]
+    struct Borrowed<'a> {
+        path: &'a str,
+        #[serde(with = "serde_bytes")]
+        data: &'a [u8],
+        names: Option<Vec<&'a str>>,
+    }
+
+    #[test]
+    fn strings_and_bytes_are_borrowed_where_the_record_borrows() {
+        let bytes = b"\0\0\0\x02/a\0\0\0\x01x\0\0\0\x01\0\0\0\x01n";
+        let record = Borrowed { path: "/a", data: b"x", names: Some(vec!["n"]) };
+        assert_eq!(from_slice::<Borrowed<'_>>(bytes), Ok(record));
+        let record = from_slice::<Borrowed<'_>>(bytes).unwrap();
+        assert!(bytes.as_ptr_range().contains(&record.path.as_ptr()));
+        assert_eq!(to_vec(&record).unwrap(), bytes);
+    }
+
+    #[test]
+    fn null_is_none_or_an_empty_vector_or_an_error_that_names_the_field() {
+        let null = [0xff; 4];
+        assert_eq!(from_slice::<Option<String>>(&null), Ok(None));
+        assert_eq!(from_slice::<Option<Vec<i32>>>(&null), Ok(None));
+        assert_eq!(from_slice::<Vec<i32>>(&null), Ok(vec![]));
+        assert_eq!(to_vec(&None::<String>).unwrap(), null);
+        let bytes = [b"\0\0\0\x02/a".as_slice(), &null].concat();
+        assert_eq!(
+            from_slice::<Borrowed<'_>>(&bytes),
+            Err(DecodeError::Null { field: "data", at: 6 })
+        );
+    }
+
+    #[test]
+    fn a_vector_longer_than_its_bytes_is_refused_before_it_is_reserved() {
+        let bytes = [0x7f, 0xff, 0xff, 0xff, 0, 0];
+        assert_eq!(
+            from_slice::<Vec<String>>(&bytes),
+            Err(DecodeError::PastEnd { field: "record", at: 0, want: 0x7fff_ffff, left: 2 })
+        );
+    }
+
+    #[test]
+    fn bytes_behind_a_record_are_left_to_the_cursor() {
+        let mut cursor = Cursor::new(&[0, 0, 0, 1, 0, 0, 0, 2]);
+        assert_eq!(from_cursor::<i32>(&mut cursor), Ok(1));
+        assert_eq!(from_cursor::<i32>(&mut cursor), Ok(2));
+        assert_eq!(from_slice::<i32>(&[0, 0, 0, 3, 9]), Ok(3));
+    }
+
+    #[test]
+    fn any_byte_but_zero_is_true_and_true_is_written_as_one() {
+        assert_eq!(from_slice::<(bool, bool)>(&[0, 9]), Ok((false, true)));
+        assert_eq!(to_vec(&(false, true)).unwrap(), [0, 1]);
+    }
+
+    #[test]
+    fn a_type_that_jute_lacks_is_refused_both_ways() {
+        assert!(matches!(to_vec(&1_u64), Err(EncodeError::Unsupported { what: "u64" })));
+        assert_eq!(from_slice::<u64>(&[0; 8]), Err(DecodeError::Unsupported { what: "u64" }));
+    }
+}

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 /// What is wrong with some bytes, and where. `at` counts from the start of the bytes that were
-/// given to the decoder.
+/// given to the decoder; within a part of a multi transaction, from the start of its record.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
     /// A length below zero that is not the -1 of null.

@@ -38,4 +38,38 @@ impl ErrorCode {
     pub const fn code(self) -> i32 {
         self as i32
     }
+
+    /// The error with this number, if it is one that a server sends.
+    pub const fn from_code(code: i32) -> Option<ErrorCode> {
+        Some(match code {
+            0 => ErrorCode::Ok,
+            -1 => ErrorCode::SystemError,
+            -2 => ErrorCode::RuntimeInconsistency,
+            -3 => ErrorCode::DataInconsistency,
+            -5 => ErrorCode::MarshallingError,
+            -6 => ErrorCode::Unimplemented,
+            -8 => ErrorCode::BadArguments,
+            -12 => ErrorCode::UnknownSession,
+            -13 => ErrorCode::NewConfigNoQuorum,
+            -14 => ErrorCode::ReconfigInProgress,
+            -101 => ErrorCode::NoNode,
+            -102 => ErrorCode::NoAuth,
+            -103 => ErrorCode::BadVersion,
+            -108 => ErrorCode::NoChildrenForEphemerals,
+            -110 => ErrorCode::NodeExists,
+            -111 => ErrorCode::NotEmpty,
+            -112 => ErrorCode::SessionExpired,
+            -114 => ErrorCode::InvalidAcl,
+            -115 => ErrorCode::AuthFailed,
+            -118 => ErrorCode::SessionMoved,
+            -119 => ErrorCode::NotReadOnly,
+            -120 => ErrorCode::EphemeralOnLocalSession,
+            -121 => ErrorCode::NoWatcher,
+            -123 => ErrorCode::ReconfigDisabled,
+            -124 => ErrorCode::SessionClosedRequireSaslAuth,
+            -125 => ErrorCode::QuotaExceeded,
+            -127 => ErrorCode::ThrottledOp,
+            _ => return None,
+        })
+    }
 }

@@ -127,7 +127,10 @@ fn optional_bool(cursor: &mut Cursor<'_>) -> Result<Option<bool>, DecodeError> {
 
 /// Declares records that differ only in name and fields.
 macro_rules! records {
-    ($($(#[$about:meta])* $name:ident { $($(#[$note:meta])* $field:ident: $kind:ty),* $(,)? })*) => {$(
+    ($(
+        $(#[$about:meta])*
+        $name:ident { $($(#[$note:meta])* $field:ident: $kind:ty),* $(,)? }
+    )*) => {$(
         $(#[$about])*
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         pub struct $name {

@@ -289,3 +289,49 @@ pub fn multi_error(out: &mut Vec<u8>, err: ErrorCode) {
 pub fn multi_end(out: &mut Vec<u8>) {
     multi_header(out, OpCode::ERROR, true, -1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_gets_its_length_whatever_stood_before_it() {
+        let mut out = vec![9, 9];
+        let frame = begin_frame(&mut out);
+        int(&mut out, 5);
+        finish_frame(&mut out, frame);
+        assert_eq!(out, [9, 9, 0, 0, 0, 4, 0, 0, 0, 5]);
+    }
+
+    #[test]
+    fn null_data_is_distinct_from_empty_data() {
+        let mut out = Vec::new();
+        buffer(&mut out, None);
+        buffer(&mut out, Some(&[]));
+        assert_eq!(out, [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn an_error_is_a_header_alone() {
+        let mut out = Vec::new();
+        bare(&mut out, 3, Zxid::from_bits(0x1c), ErrorCode::BadArguments);
+        assert_eq!(out, *b"\0\0\0\x10\0\0\0\x03\0\0\0\0\0\0\0\x1c\xff\xff\xff\xf8");
+    }
+
+    #[test]
+    fn a_refused_session_is_a_handshake_of_zeros() {
+        let mut out = Vec::new();
+        refuse_session(&mut out, None);
+        assert_eq!(out.len(), 4 + 36);
+        assert_eq!(out[4..20], [0; 16]);
+        assert_eq!(out[20..24], [0, 0, 0, 16]);
+    }
+
+    #[test]
+    fn an_encoded_body_goes_behind_its_header() {
+        let mut out = Vec::new();
+        with_body(&mut out, 1, Zxid::ZERO, ErrorCode::Ok, &[1, 2, 3]);
+        assert_eq!(out[..4], [0, 0, 0, 19]);
+        assert_eq!(out[20..], [1, 2, 3]);
+    }
+}

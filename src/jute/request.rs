@@ -374,3 +374,142 @@ impl<'a> Multi<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jute::codec;
+    use crate::jute::records::{CreateRequest, MultiHeader};
+
+    fn create_body(flags: i32, acl: Option<Vec<Acl>>) -> Vec<u8> {
+        let request = CreateRequest { path: "/a".into(), data: None, acl, flags };
+        codec::to_vec(&request).unwrap()
+    }
+
+    fn multi(parts: &[(OpCode, &[u8])]) -> Vec<u8> {
+        let mut body = Vec::new();
+        let header = |op, done| codec::to_vec(&MultiHeader { op, done, err: -1 }).unwrap();
+        for (op, record) in parts {
+            body.extend(header(op.0, false));
+            body.extend_from_slice(record);
+        }
+        body.extend(header(-1, true));
+        body
+    }
+
+    #[test]
+    fn a_header_is_split_from_its_record() {
+        let (header, body) = header(&[0, 0, 0, 7, 0, 0, 0, 4, 1, 2]).unwrap();
+        assert_eq!(header, Header { xid: 7, op: OpCode::GET_DATA });
+        assert_eq!(body, [1, 2]);
+        assert_eq!(
+            super::header(&[0; 7]),
+            Err(DecodeError::PastEnd { field: "type", at: 4, want: 4, left: 3 })
+        );
+    }
+
+    #[test]
+    fn a_null_path_is_refused() {
+        let null = Err(DecodeError::Null { field: "path", at: 0 });
+        assert_eq!(PathWatch::decode(&[0xff, 0xff, 0xff, 0xff, 0]), null);
+    }
+
+    #[test]
+    fn an_acl_list_is_read_through_before_it_is_handed_out() {
+        let acl = Acl { perms: 31, id: Id { scheme: "world".into(), id: "anyone".into() } };
+        let mut body = create_body(0, Some(vec![acl.clone(), acl.clone()]));
+        let create = Create::decode(OpCode::CREATE, &body).unwrap();
+        assert_eq!(create.acl.to_vec(), [acl.clone(), acl]);
+        // The last id is longer than what is left.
+        let length = body.len() - 4 - 7;
+        body[length] = 100;
+        assert_eq!(
+            Create::decode(OpCode::CREATE, &body),
+            Err(DecodeError::PastEnd { field: "id", at: body.len() - 10, want: 100, left: 10 })
+        );
+    }
+
+    #[test]
+    fn a_null_acl_list_is_empty() {
+        let body = create_body(0, None);
+        assert!(Create::decode(OpCode::CREATE, &body).unwrap().acl.is_empty());
+    }
+
+    #[test]
+    fn an_acl_id_of_a_jvm_outside_of_the_bmp_is_read() {
+        let bytes = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x01s\0\0\0\x06\xed\xa0\xbd\xed\xb8\x80";
+        let list = AclList::take(&mut Cursor::new(bytes)).unwrap();
+        assert_eq!(list.to_vec()[0].id.id, "\u{1f600}");
+    }
+
+    #[test]
+    fn a_multi_gives_its_operations_in_order() {
+        let create = create_body(1, None);
+        let delete = b"\0\0\0\x02/b\0\0\0\x05";
+        let body = multi(&[(OpCode::CREATE2, &create), (OpCode::DELETE, delete)]);
+        let multi = Multi::decode(OpCode::MULTI, &body).unwrap();
+        assert_eq!(multi.len(), 2);
+        let operations: Vec<(OpCode, &str)> =
+            multi.iter().map(|operation| (operation.op(), operation.path())).collect();
+        assert_eq!(operations, [(OpCode::CREATE2, "/a"), (OpCode::DELETE, "/b")]);
+    }
+
+    #[test]
+    fn a_multi_takes_writes_only_and_a_multi_read_reads_only() {
+        let read = multi(&[(OpCode::GET_DATA, b"\0\0\0\x01/\0")]);
+        let write = multi(&[(OpCode::DELETE, b"\0\0\0\x02/b\0\0\0\0")]);
+        assert!(Multi::decode(OpCode::MULTI_READ, &read).is_ok());
+        assert!(Multi::decode(OpCode::MULTI, &write).is_ok());
+        assert_eq!(
+            Multi::decode(OpCode::MULTI, &read),
+            Err(DecodeError::WrongOperation { at: 0, op: 4 })
+        );
+        assert_eq!(
+            Multi::decode(OpCode::MULTI_READ, &write),
+            Err(DecodeError::WrongOperation { at: 0, op: 2 })
+        );
+    }
+
+    #[test]
+    fn a_multi_inside_of_a_multi_is_refused() {
+        let inner = multi(&[]);
+        let outer = multi(&[(OpCode::MULTI, &inner)]);
+        assert_eq!(
+            Multi::decode(OpCode::MULTI, &outer),
+            Err(DecodeError::WrongOperation { at: 0, op: 14 })
+        );
+    }
+
+    #[test]
+    fn unknown_create_flags_spoil_a_multi_but_not_a_create() {
+        let create = create_body(9, None);
+        assert_eq!(Create::decode(OpCode::CREATE, &create).unwrap().flags, 9);
+        assert_eq!(
+            Multi::decode(OpCode::MULTI, &multi(&[(OpCode::CREATE, &create)])),
+            Err(DecodeError::UnknownFlags { at: 0, flags: 9 })
+        );
+    }
+
+    #[test]
+    fn a_multi_without_an_end_is_refused() {
+        let body = multi(&[(OpCode::DELETE, b"\0\0\0\x02/b\0\0\0\0")]);
+        for end in 0..body.len() {
+            assert!(Multi::decode(OpCode::MULTI, &body[..end]).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_multi_of_more_operations_than_the_bound_is_refused() {
+        let check: (OpCode, &[u8]) = (OpCode::CHECK, b"\0\0\0\0\0\0\0\0");
+        let most = vec![check; MULTI_OPERATIONS_MAX];
+        assert_eq!(
+            Multi::decode(OpCode::MULTI, &multi(&most)).map(|multi| multi.len()),
+            Ok(MULTI_OPERATIONS_MAX)
+        );
+        let more = vec![check; MULTI_OPERATIONS_MAX + 1];
+        assert_eq!(
+            Multi::decode(OpCode::MULTI, &multi(&more)),
+            Err(DecodeError::TooManyOperations { limit: MULTI_OPERATIONS_MAX })
+        );
+    }
+}

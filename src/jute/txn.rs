@@ -478,3 +478,106 @@ impl<'o> MultiWriter<'o> {
         self.out[self.start..self.start + 4].copy_from_slice(&self.count.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(op: OpCode) -> TxnHeader {
+        TxnHeader {
+            client_id: SessionId::from_bits(0x0100_0000_0000_0001),
+            cxid: 7,
+            zxid: Zxid::from_bits(0x1_0000_0002),
+            time_ms: 1_600_000_000_000,
+            op,
+        }
+    }
+
+    fn encoded(op: OpCode, record: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode_header(&mut out, &header(op));
+        assert_eq!(out.len(), HEADER_BYTES);
+        record(&mut out);
+        out
+    }
+
+    #[test]
+    fn a_create_without_a_parent_cversion_is_the_old_form() {
+        let bytes = encoded(OpCode::CREATE, |out| {
+            node(out, "/a", None, &[][..]);
+            out.push(1);
+        });
+        let Txn::Create { ephemeral, parent_cversion, .. } =
+            Transaction::decode(&bytes).unwrap().txn
+        else {
+            panic!("not a create")
+        };
+        assert_eq!((ephemeral, parent_cversion), (true, None));
+        // create2 is younger than parentCVersion.
+        let bytes = encoded(OpCode::CREATE2, |out| {
+            node(out, "/a", None, &[][..]);
+            out.push(1);
+        });
+        assert_eq!(
+            Transaction::decode(&bytes),
+            Err(DecodeError::PastEnd { field: "parentCVersion", at: 47, want: 4, left: 0 })
+        );
+    }
+
+    #[test]
+    fn a_digest_is_known_by_its_length() {
+        let digest = TxnDigest { version: 2, tree: 0x51c6_d660 };
+        let mut bytes = encoded(OpCode::DELETE, |out| encode_delete(out, "/a"));
+        assert_eq!(Transaction::decode(&bytes).unwrap().digest, None);
+        encode_digest(&mut bytes, digest);
+        assert_eq!(Transaction::decode(&bytes).unwrap().digest, Some(digest));
+        bytes.push(0);
+        assert_eq!(Transaction::decode(&bytes), Err(DecodeError::LeftOver { at: 38, left: 13 }));
+    }
+
+    #[test]
+    fn a_close_session_may_have_no_record_with_and_without_a_digest() {
+        let none = Txn::CloseSession { paths: None };
+        let mut bytes = encoded(OpCode::CLOSE_SESSION, |_| {});
+        assert_eq!(Transaction::decode(&bytes).unwrap().txn, none);
+        let digest = TxnDigest { version: 2, tree: 1 };
+        encode_digest(&mut bytes, digest);
+        let read = Transaction::decode(&bytes).unwrap();
+        assert_eq!((read.txn, read.digest), (none, Some(digest)));
+
+        let bytes = encoded(OpCode::CLOSE_SESSION, |out| {
+            encode_close_session(out, ["/a", "/b"].into_iter());
+            encode_digest(out, digest);
+        });
+        let read = Transaction::decode(&bytes).unwrap();
+        let Txn::CloseSession { paths: Some(paths) } = read.txn else { panic!("no paths") };
+        assert_eq!(paths.iter().collect::<Vec<_>>(), ["/a", "/b"]);
+        assert_eq!(read.digest, Some(digest));
+    }
+
+    #[test]
+    fn a_multi_inside_of_a_multi_is_refused() {
+        let bytes = encoded(OpCode::MULTI, |out| {
+            let mut multi = MultiWriter::begin(out);
+            multi.part(OpCode::MULTI, |out| MultiWriter::begin(out).finish());
+            multi.finish();
+        });
+        assert_eq!(Transaction::decode(&bytes), Err(DecodeError::WrongOperation { at: 0, op: 14 }));
+    }
+
+    #[test]
+    fn an_unknown_type_is_refused_with_its_number() {
+        let bytes = encoded(OpCode::GET_DATA, |_| {});
+        assert_eq!(Transaction::decode(&bytes), Err(DecodeError::WrongOperation { at: 32, op: 4 }));
+    }
+
+    #[test]
+    fn a_cursor_with_a_limit_refuses_what_zookeeper_would_not_read_back() {
+        let bytes = encoded(OpCode::SET_DATA, |out| encode_set_data(out, "/a", Some(&[0; 11]), 1));
+        assert!(Transaction::take(Cursor::with_limit(&bytes, 11)).is_ok());
+        assert_eq!(
+            Transaction::take(Cursor::with_limit(&bytes, 10)),
+            Err(DecodeError::Unreasonable { field: "data", at: 38, length: 11, limit: 10 })
+        );
+    }
+}
