@@ -36,6 +36,13 @@ pub const REPLY_BYTES_WAITING_MAX: usize = 1 << 20;
 /// Bytes that one group commit gathers before the consensus core stops taking submissions.
 pub const GROUP_COMMIT_BYTES_MAX: usize = 4 << 20;
 
+/// Default length of a log segment, bytes (`ringkeeper.segmentSizeKb`). Full: the log goes on in
+/// the next one; a batch that is longer than a segment gets a longer one.
+pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
+
+/// Purged segments that wait to be used again. More: the file is removed.
+pub const SPARE_SEGMENTS_MAX: usize = 4;
+
 /// Operations in one multi. A longer one is answered MARSHALLINGERROR.
 pub const MULTI_OPERATIONS_MAX: usize = 100_000;
 

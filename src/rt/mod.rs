@@ -2,5 +2,7 @@
 //!
 //! `unsafe` lives here (and in the tree's memory), each block with the reason that it is sound.
 
+pub mod disk;
 pub mod event;
+pub mod files;
 pub mod inbox;
