@@ -1,0 +1,486 @@
+//! The report: a table to read, or JSON, of every round and of the rounds' median.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::arguments::{Plan, WorkloadKind};
+use crate::tally::Tally;
+use crate::wire::error_name;
+
+/// Above this share of its window a thread of ours was busy all the time, and the figures may be
+/// its own limit, not the server's.
+const BUSY_ALL_THE_TIME: f64 = 0.97;
+
+/// A run's results. Field names are the JSON's.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    version: &'static str,
+    workload: &'static str,
+    /// Percentage of gets; of the mixed workload alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_share: Option<u8>,
+    servers: Vec<String>,
+    connections: u32,
+    in_flight: u32,
+    threads: u32,
+    pin: Vec<u16>,
+    /// Znodes that the requests spread over; 0 where that does not apply.
+    keys: u32,
+    value_size: u32,
+    /// Names listed by the children workload; 0 elsewhere.
+    children: u32,
+    seed: u64,
+    duration_seconds: f64,
+    warm_up_seconds: f64,
+    rounds: Vec<Round>,
+    /// Of each figure by itself, over the rounds.
+    median: Median,
+    /// Every request of every round got the reply that it should, and set-up and cleaning up went
+    /// well.
+    ok: bool,
+    /// What went wrong outside of the rounds.
+    troubles: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Round {
+    round: u32,
+    /// How long the window was open.
+    seconds: f64,
+    /// Successful replies inside the window.
+    requests: u64,
+    requests_per_second: f64,
+    latency_us: Latency,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads_latency_us: Option<Latency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes_latency_us: Option<Latency>,
+    /// Replies with an error code, by code, warm-up included.
+    errors: BTreeMap<i32, u64>,
+    /// Replies whose data or list had a wrong length.
+    wrong_length: u64,
+    /// Connections lost, or that could not be made.
+    connections_failed: u64,
+    /// The first of them.
+    failures: Vec<String>,
+    /// The share of the window in which the busiest thread of the load generator used its core.
+    busy: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Median {
+    requests_per_second: f64,
+    latency_us: Latency,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reads_latency_us: Option<Latency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes_latency_us: Option<Latency>,
+}
+
+/// In microseconds.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Latency {
+    count: u64,
+    mean: f64,
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    #[serde(rename = "p99.9")]
+    p99_9: f64,
+    #[serde(rename = "p99.99")]
+    p99_99: f64,
+    max: f64,
+}
+
+impl Latency {
+    fn of(histogram: &Histogram<u64>) -> Latency {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+        Latency {
+            count: histogram.len(),
+            mean: histogram.mean() / 1_000.0,
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: histogram.max() as f64 / 1_000.0,
+        }
+    }
+
+    fn median(of: &[Latency]) -> Latency {
+        let by = |figure: fn(&Latency) -> f64| median(of.iter().map(figure));
+        Latency {
+            count: by(|latency| latency.count as f64) as u64,
+            mean: by(|latency| latency.mean),
+            p50: by(|latency| latency.p50),
+            p90: by(|latency| latency.p90),
+            p99: by(|latency| latency.p99),
+            p99_9: by(|latency| latency.p99_9),
+            p99_99: by(|latency| latency.p99_99),
+            max: by(|latency| latency.max),
+        }
+    }
+}
+
+impl Report {
+    /// Of the rounds that ran, with what went wrong outside of them.
+    pub fn new(plan: &Plan, mixed: bool, tallies: &[Tally], troubles: Vec<String>) -> Report {
+        let rounds: Vec<Round> =
+            (1..).zip(tallies).map(|(number, tally)| Round::new(number, tally, mixed)).collect();
+        let complete = tallies.len() == plan.rounds as usize;
+        let children = plan.workload == WorkloadKind::Children;
+        Report {
+            version: env!("CARGO_PKG_VERSION"),
+            workload: plan.workload.name(),
+            read_share: mixed.then_some(plan.read_share),
+            servers: plan.servers.iter().map(|server| server.name.clone()).collect(),
+            connections: plan.connections,
+            in_flight: plan.in_flight,
+            threads: plan.threads,
+            pin: plan.pin.clone(),
+            keys: if plan.workload.uses_keys() { plan.keys } else { 0 },
+            value_size: plan.value_size,
+            children: if children { plan.children } else { 0 },
+            seed: plan.seed,
+            duration_seconds: plan.duration.as_secs_f64(),
+            warm_up_seconds: plan.warm_up.as_secs_f64(),
+            median: Median::of(&rounds),
+            rounds,
+            ok: complete && troubles.is_empty() && tallies.iter().all(Tally::is_clean),
+            troubles,
+        }
+    }
+
+    /// Whether all went well.
+    pub fn is_ok(&self) -> bool {
+        self.ok
+    }
+
+    /// As JSON, over several lines.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("numbers, text and maps by number serialize")
+    }
+
+    /// As a table, with what went wrong below it.
+    pub fn table(&self) -> String {
+        let mut text = self.heading();
+        let _ = writeln!(
+            text,
+            "{:<10}{:>14}{:>13}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}{:>9}{:>6}",
+            "round",
+            "requests/s",
+            "requests",
+            "p50",
+            "p90",
+            "p99",
+            "p99.9",
+            "p99.99",
+            "max",
+            "errors",
+            "busy"
+        );
+        for round in &self.rounds {
+            let errors = round.wrong_length + round.errors.values().sum::<u64>();
+            let figures = Figures {
+                name: &round.round.to_string(),
+                rate: Some(round.requests_per_second),
+                requests: grouped(round.requests),
+                latency: &round.latency_us,
+            };
+            figures.write(&mut text);
+            let _ = writeln!(text, "{:>9}{:>5.0}%", grouped(errors), round.busy * 100.0);
+            write_parts(&mut text, &round.reads_latency_us, &round.writes_latency_us);
+        }
+        let Median { requests_per_second, latency_us: latency, .. } = &self.median;
+        let rate = Some(*requests_per_second);
+        Figures { name: "median", rate, requests: String::new(), latency }.write(&mut text);
+        text.push('\n');
+        write_parts(&mut text, &self.median.reads_latency_us, &self.median.writes_latency_us);
+        self.write_troubles(&mut text);
+        text
+    }
+
+    fn heading(&self) -> String {
+        let mut text = format!("ringkeeper-loadgen {}: {}", self.version, self.workload);
+        if let Some(share) = self.read_share {
+            let _ = write!(text, " ({share}% get, {}% set)", 100 - share);
+        }
+        let _ = write!(
+            text,
+            ", {} connections x {} in flight, {} thread{}",
+            grouped(self.connections.into()),
+            grouped(self.in_flight.into()),
+            self.threads,
+            if self.threads == 1 { "" } else { "s" },
+        );
+        if !self.pin.is_empty() {
+            let _ = write!(text, " on cores {:?}", self.pin);
+        }
+        if self.keys > 0 {
+            let _ = write!(text, ", {} keys", grouped(self.keys.into()));
+        }
+        if self.children > 0 {
+            let _ = write!(text, ", {} children", grouped(self.children.into()));
+        }
+        let _ = writeln!(
+            text,
+            ", values of {} bytes\n{}; rounds of {} s after {} s of warm-up; latencies in µs",
+            grouped(self.value_size.into()),
+            self.servers.join(", "),
+            self.duration_seconds,
+            self.warm_up_seconds,
+        );
+        text
+    }
+
+    fn write_troubles(&self, text: &mut String) {
+        for round in &self.rounds {
+            let number = round.round;
+            for (code, count) in &round.errors {
+                let count = grouped(*count);
+                let name = error_name(*code);
+                let _ =
+                    writeln!(text, "round {number}: {count} replies with error {code} ({name})");
+            }
+            if round.wrong_length > 0 {
+                let count = grouped(round.wrong_length);
+                let _ = writeln!(
+                    text,
+                    "round {number}: {count} replies whose data or list has not the length that \
+                     was written"
+                );
+            }
+            if round.connections_failed > 0 {
+                let _ = writeln!(
+                    text,
+                    "round {number}: {} of {} connections failed; figures are of {:.3} s",
+                    grouped(round.connections_failed),
+                    grouped(self.connections.into()),
+                    round.seconds
+                );
+            }
+            for failure in &round.failures {
+                let _ = writeln!(text, "round {number}: {failure}");
+            }
+            if round.busy > BUSY_ALL_THE_TIME {
+                let _ = writeln!(
+                    text,
+                    "round {number}: the load generator was busy all the time; the figures may be \
+                     its own limit (more --threads?)"
+                );
+            }
+        }
+        for trouble in &self.troubles {
+            let _ = writeln!(text, "{trouble}");
+        }
+    }
+}
+
+impl Round {
+    fn new(round: u32, tally: &Tally, mixed: bool) -> Round {
+        let seconds = tally.window.as_secs_f64();
+        let busy = if seconds > 0.0 { tally.busy.as_secs_f64() / seconds } else { 0.0 };
+        Round {
+            round,
+            seconds,
+            requests: tally.answered,
+            requests_per_second: tally.rate(),
+            latency_us: Latency::of(&tally.latencies()),
+            reads_latency_us: mixed.then(|| Latency::of(&tally.reads)),
+            writes_latency_us: mixed.then(|| Latency::of(&tally.writes)),
+            errors: tally.errors.clone(),
+            wrong_length: tally.wrong_length,
+            connections_failed: tally.failed,
+            failures: tally
+                .failures
+                .iter()
+                .map(|failure| format!("{}: {}", failure.server, failure.reason))
+                .collect(),
+            busy,
+        }
+    }
+}
+
+impl Median {
+    fn of(rounds: &[Round]) -> Median {
+        let over = |part: fn(&Round) -> Option<Latency>| {
+            let parts: Option<Vec<Latency>> = rounds.iter().map(part).collect();
+            parts.filter(|parts| !parts.is_empty()).map(|parts| Latency::median(&parts))
+        };
+        Median {
+            requests_per_second: median(rounds.iter().map(|round| round.requests_per_second)),
+            latency_us: over(|round| Some(round.latency_us)).unwrap_or_default(),
+            reads_latency_us: over(|round| round.reads_latency_us),
+            writes_latency_us: over(|round| round.writes_latency_us),
+        }
+    }
+}
+
+/// One line of the table, without its end.
+struct Figures<'a> {
+    name: &'a str,
+    rate: Option<f64>,
+    requests: String,
+    latency: &'a Latency,
+}
+
+impl Figures<'_> {
+    fn write(&self, text: &mut String) {
+        let rate = self.rate.map_or(String::new(), |rate| grouped(rate.round() as u64));
+        let _ = write!(text, "{:<10}{rate:>14}{:>13}", self.name, self.requests);
+        let Latency { p50, p90, p99, p99_9, p99_99, max, .. } = *self.latency;
+        for figure in [p50, p90, p99, p99_9, p99_99, max] {
+            let _ = write!(text, "{figure:>10.1}");
+        }
+    }
+}
+
+fn write_parts(text: &mut String, reads: &Option<Latency>, writes: &Option<Latency>) {
+    for (name, latency) in [("  gets", reads), ("  sets", writes)] {
+        if let Some(latency) = latency {
+            let requests = grouped(latency.count);
+            Figures { name, rate: None, requests, latency }.write(text);
+            text.push('\n');
+        }
+    }
+}
+
+/// The middle value, or the mean of the two in the middle; 0 of none.
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = values.collect();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}
+
+/// With a comma between every three digits.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::arguments::Arguments;
+    use crate::client::LinkError;
+    use crate::tally::Failure;
+    use crate::workload::Class;
+
+    fn plan(options: &str) -> Plan {
+        let line = ["ringkeeper-loadgen"].into_iter().chain(options.split_whitespace());
+        Arguments::parse_from(line).into_plan().unwrap()
+    }
+
+    fn tally(answered: u64, latency_us: u64) -> Tally {
+        let mut tally = Tally::new();
+        (0..answered).for_each(|_| tally.record(Class::Read, latency_us * 1_000));
+        tally.answered = answered;
+        tally.window = Duration::from_secs(2);
+        tally.busy = Duration::from_secs(1);
+        tally
+    }
+
+    fn line<'a>(table: &'a str, first: &str) -> Vec<&'a str> {
+        let found = table.lines().find(|line| line.split_whitespace().next() == Some(first));
+        found.unwrap_or_else(|| panic!("no line {first} in\n{table}")).split_whitespace().collect()
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between() {
+        assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0].into_iter()), 2.5);
+        assert_eq!(median([].into_iter()), 0.0);
+    }
+
+    #[test]
+    fn the_table_lists_all_rounds_and_their_median() {
+        let tallies = [tally(3_000, 10), tally(1_000, 30), tally(2_000, 20)];
+        let report = Report::new(&plan("--rounds 3"), false, &tallies, vec![]);
+        let table = report.table();
+        assert!(table.starts_with("ringkeeper-loadgen "), "{table}");
+        assert!(
+            table.contains(": get, 32 connections x 1 in flight, 1 thread, 1,000 keys, values")
+        );
+        assert_eq!(line(&table, "1")[..4], ["1", "1,500", "3,000", "10.0"]);
+        assert_eq!(line(&table, "2")[..4], ["2", "500", "1,000", "30.0"]);
+        assert_eq!(line(&table, "median")[..3], ["median", "1,000", "20.0"]);
+        assert_eq!(line(&table, "1")[9..], ["0", "50%"]);
+        assert!(report.is_ok());
+    }
+
+    #[test]
+    fn reads_and_writes_of_a_mix_have_lines_of_their_own() {
+        let mut mixed = tally(100, 10);
+        mixed.record(Class::Write, 500_000);
+        let report = Report::new(&plan("--workload mixed"), true, &[mixed], vec![]);
+        let table = report.table();
+        assert!(table.contains("mixed (80% get, 20% set)"), "{table}");
+        assert_eq!(line(&table, "gets")[..3], ["gets", "100", "10.0"]);
+        assert_eq!(line(&table, "sets")[..2], ["sets", "1"]);
+    }
+
+    #[test]
+    fn what_went_wrong_is_told_and_the_report_is_not_ok() {
+        let mut bad = tally(10, 10);
+        bad.errors.insert(-101, 1_234);
+        bad.wrong_length = 5;
+        bad.fail(Failure::new("a:1", &LinkError::Closed));
+        bad.busy = bad.window;
+        let report = Report::new(&plan(""), false, &[bad], vec!["cleaning up: no".to_owned()]);
+        let table = report.table();
+        for part in [
+            "round 1: 1,234 replies with error -101 (NONODE)",
+            "round 1: 5 replies whose data or list",
+            "round 1: 1 of 32 connections failed; figures are of 2.000 s",
+            "round 1: a:1: closed the connection",
+            "the load generator was busy all the time",
+            "cleaning up: no",
+        ] {
+            assert!(table.contains(part), "no {part:?} in\n{table}");
+        }
+        assert!(!report.is_ok());
+    }
+
+    #[test]
+    fn a_run_that_ended_early_is_not_ok() {
+        assert!(!Report::new(&plan("--rounds 2"), false, &[tally(1, 1)], vec![]).is_ok());
+    }
+
+    #[test]
+    fn the_json_has_the_figures() {
+        let mut tally = tally(3_000, 10);
+        tally.errors.insert(-4, 2);
+        let report = Report::new(&plan("--pin 0"), false, &[tally], vec![]);
+        let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
+        assert_eq!(json["rounds"][0]["requests_per_second"], 1_500.0);
+        assert_eq!(json["rounds"][0]["errors"]["-4"], 2);
+        assert_eq!(json["median"]["latency_us"]["count"], 3_000);
+        assert!((json["median"]["latency_us"]["p99.99"].as_f64().unwrap() - 10.0).abs() < 0.1);
+        assert_eq!(json["pin"][0], 0);
+        assert_eq!(json["ok"], false);
+        assert!(json.get("read_share").is_none());
+    }
+}

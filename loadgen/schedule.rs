@@ -1,0 +1,384 @@
+//! The closed loop of one thread over its connections: connect, wait for the other threads, warm
+//! up, measure, drain, close. A request leaves when a reply comes. Run by `round`.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::arguments::{Plan, Server};
+use crate::client::{Answer, Client, LinkError};
+use crate::sys::{self, Epoll};
+use crate::tally::{Failure, Tally};
+use crate::workload::{Source, Workload};
+
+/// Connections whose handshakes are under way at once in one thread; below the listen backlog of
+/// 50 that ZooKeeper has.
+const HANDSHAKES_MAX: usize = 32;
+/// Bytes that one receive takes at most. One buffer serves all connections of a thread, so that it
+/// stays in the core's cache.
+const RECEIVE_BYTES: usize = 256 << 10;
+/// How often sessions are looked after, and the longest wait for an event.
+const LOOK_AFTER_EVERY: Duration = Duration::from_millis(50);
+/// How long closing the sessions may take at the end of a round.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// Time since the program started, in nanoseconds; the same for all threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+impl Clock {
+    pub fn start() -> Clock {
+        Clock { origin: Instant::now() }
+    }
+
+    #[inline]
+    pub fn now(&self) -> u64 {
+        self.origin.elapsed().as_nanos() as u64
+    }
+}
+
+/// What the threads of a round agree on.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// When the load begins; 0 while threads are still connecting.
+    start_at: AtomicU64,
+    /// The round is off: some connection could not be made.
+    called_off: AtomicBool,
+}
+
+impl Gate {
+    /// Every thread is connected: the load begins at `at`.
+    pub fn open(&self, at: u64) {
+        assert!(at > 0, "0 stands for not yet");
+        self.start_at.store(at, Ordering::Release);
+    }
+
+    /// The round will not take place.
+    pub fn call_off(&self) {
+        self.called_off.store(true, Ordering::Release);
+    }
+}
+
+/// What one thread shows while it runs. A cache line of its own, so that showing costs nothing.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Shown {
+    /// Replies since the load began.
+    pub replies: AtomicU64,
+    /// Of these, with an error code or the wrong length; and connections lost.
+    pub troubles: AtomicU64,
+}
+
+/// Everything that a worker works with and does not own.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    pub plan: &'a Plan,
+    pub workload: &'a Workload,
+    pub clock: &'a Clock,
+    pub gate: &'a Gate,
+    pub shown: &'a Shown,
+    /// Counted from 0.
+    pub round: u32,
+    /// Which thread this is, counted from 0.
+    pub thread: u32,
+}
+
+/// When the load of a round is what, in the clock's nanoseconds.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    opens: u64,
+    closes: u64,
+}
+
+impl Window {
+    fn contains(&self, at: u64) -> bool {
+        (self.opens..self.closes).contains(&at)
+    }
+}
+
+/// One thread with its share of the connections.
+pub struct Worker<'a> {
+    setting: Setting<'a>,
+    epoll: Epoll,
+    /// By token; `None` once lost or closed.
+    clients: Vec<Option<Client>>,
+    /// How many of them are left.
+    open: usize,
+    buffer: Box<[u8]>,
+    ping_after: Duration,
+    looked_after: u64,
+    tally: Tally,
+    /// Replies and troubles so far, warm-up included; copied to what is shown once a turn.
+    replies: u64,
+    troubles: u64,
+}
+
+impl<'a> Worker<'a> {
+    /// Opens this thread's connections. The first one that cannot be made ends the round.
+    pub fn connect(setting: Setting<'a>) -> Result<Worker<'a>, Failure> {
+        let plan = setting.plan;
+        let here = |reason: LinkError| Failure::new("this host", &reason);
+        if !plan.pin.is_empty() {
+            let core = plan.pin[setting.thread as usize % plan.pin.len()];
+            sys::pin_to_core(core).map_err(|error| Failure {
+                server: "this host".to_owned(),
+                reason: format!("cannot pin a thread to core {core}: {error}"),
+            })?;
+        }
+        let epoll = Epoll::new().map_err(LinkError::Connect).map_err(here)?;
+        let mut worker = Worker {
+            setting,
+            epoll,
+            clients: Vec::new(),
+            open: 0,
+            buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            ping_after: plan.session_timeout / 3,
+            looked_after: setting.clock.now(),
+            tally: Tally::new(),
+            replies: 0,
+            troubles: 0,
+        };
+        let mine: Vec<u32> =
+            (setting.thread..plan.connections).step_by(plan.threads as usize).collect();
+        for numbers in mine.chunks(HANDSHAKES_MAX) {
+            worker.shake_hands(numbers)?;
+            worker.look_after();
+            if worker.setting.gate.called_off.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        Ok(worker)
+    }
+
+    /// Opens the connections with these numbers, all handshakes at once.
+    fn shake_hands(&mut self, numbers: &[u32]) -> Result<(), Failure> {
+        let Setting { plan, clock, round, .. } = self.setting;
+        let of = |number: u32| number as usize % plan.servers.len();
+        let named = |server: usize| {
+            let name = &plan.servers[server].name;
+            move |reason: LinkError| Failure::new(name, &reason)
+        };
+        let mut begun: Vec<(u32, TcpStream)> = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            let server: &Server = &plan.servers[of(number)];
+            let stream = Client::begin(server, plan.session_timeout).map_err(named(of(number)))?;
+            begun.push((number, stream));
+        }
+        for (number, mut stream) in begun {
+            let server = of(number);
+            let named = named(server);
+            let granted = Client::finish_handshake(&mut stream).map_err(&named)?;
+            self.ping_after = self.ping_after.min(granted / 3);
+            let source = Source::new(plan.seed, round, number);
+            let client = Client::new(stream, server, plan, source, clock.now()).map_err(&named)?;
+            let token = self.clients.len() as u64;
+            let added = self.epoll.add(client.socket(), token);
+            added.map_err(LinkError::Connect).map_err(&named)?;
+            self.clients.push(Some(client));
+            self.open += 1;
+        }
+        Ok(())
+    }
+
+    /// Waits for the gate, then loads the servers until the window has closed and the last reply
+    /// is there; closes the sessions.
+    pub fn run(mut self) -> Tally {
+        if let Some(start_at) = self.wait_for_start() {
+            let opens = start_at + self.setting.plan.warm_up.as_nanos() as u64;
+            let closes = opens + self.setting.plan.duration.as_nanos() as u64;
+            let window = Window { opens, closes };
+            self.load(window);
+            self.drain(window);
+        }
+        self.close();
+        self.tally
+    }
+
+    /// Keeps the sessions alive until the load may begin; `None` if it never will.
+    fn wait_for_start(&mut self) -> Option<u64> {
+        let gate = self.setting.gate;
+        loop {
+            if gate.called_off.load(Ordering::Acquire) {
+                return None;
+            }
+            let start_at = gate.start_at.load(Ordering::Acquire);
+            let now = self.setting.clock.now();
+            if start_at > 0 && now >= start_at {
+                return Some(start_at);
+            }
+            let never = Window { opens: u64::MAX, closes: u64::MAX };
+            self.turn(Duration::from_millis(1), never, false);
+            self.look_after();
+        }
+    }
+
+    fn load(&mut self, window: Window) {
+        let clock = self.setting.clock;
+        for token in 0..self.clients.len() {
+            self.attend(token, |client, setting| client.fill(setting.workload, setting.clock));
+        }
+        let mut busy_before = None;
+        loop {
+            let now = clock.now();
+            if now >= window.opens && busy_before.is_none() {
+                busy_before = Some(sys::thread_time_ns());
+            }
+            if now >= window.closes || self.open == 0 {
+                break;
+            }
+            let boundary = if now < window.opens { window.opens } else { window.closes };
+            self.turn(Duration::from_nanos(boundary - now), window, true);
+            self.look_after();
+        }
+        let ended = clock.now().min(window.closes);
+        self.tally.window = Duration::from_nanos(ended.saturating_sub(window.opens));
+        let busy = busy_before.map_or(0, |before| sys::thread_time_ns() - before);
+        self.tally.busy = Duration::from_nanos(busy);
+    }
+
+    /// Waits for what is still in flight. A server that leaves it unanswered is found by
+    /// [`Worker::look_after`].
+    fn drain(&mut self, window: Window) {
+        while self.clients.iter().flatten().any(|client| client.in_flight() > 0) {
+            self.turn(LOOK_AFTER_EVERY, window, false);
+            self.look_after();
+        }
+    }
+
+    fn close(&mut self) {
+        let clock = self.setting.clock;
+        let until = clock.now() + CLOSE_MAX.as_nanos() as u64;
+        for client in &mut self.clients {
+            // A session that cannot be closed expires; nothing is measured any more.
+            if client.as_mut().is_some_and(|open| open.close(clock).is_err()) {
+                *client = None;
+                self.open -= 1;
+            }
+        }
+        while self.open > 0 && clock.now() < until {
+            let Ok(count) = self.epoll.wait(LOOK_AFTER_EVERY) else { return };
+            for index in 0..count {
+                let token = self.epoll.token(index) as usize;
+                let Some(client) = &mut self.clients[token] else { continue };
+                let workload = self.setting.workload;
+                let left = client
+                    .flush(clock)
+                    .and_then(|()| client.receive(&mut self.buffer, workload, clock, |_, _| {}));
+                if left.is_err() {
+                    self.clients[token] = None;
+                    self.open -= 1;
+                }
+            }
+        }
+    }
+
+    /// Waits for events, deals with all of them, and refills what they freed.
+    fn turn(&mut self, timeout: Duration, window: Window, refill: bool) {
+        let count = match self.epoll.wait(timeout.min(LOOK_AFTER_EVERY)) {
+            Ok(count) => count,
+            Err(error) => panic!("epoll_wait on an epoll of ours failed: {error}"),
+        };
+        for index in 0..count {
+            let token = self.epoll.token(index) as usize;
+            self.attend_event(token, window, refill);
+        }
+        self.setting.shown.replies.store(self.replies, Ordering::Relaxed);
+        self.setting.shown.troubles.store(self.troubles, Ordering::Relaxed);
+    }
+
+    fn attend_event(&mut self, token: usize, window: Window, refill: bool) {
+        let Setting { workload, clock, .. } = self.setting;
+        let (tally, buffer) = (&mut self.tally, &mut self.buffer);
+        let (replies, troubles) = (&mut self.replies, &mut self.troubles);
+        let Some(client) = &mut self.clients[token] else { return };
+        let wanted_room = client.wants_room();
+        let record = |answer: Answer, now: u64| {
+            *replies += 1;
+            if answer.error != 0 {
+                *tally.errors.entry(answer.error).or_default() += 1;
+                *troubles += 1;
+            } else if !answer.fits {
+                tally.wrong_length += 1;
+                *troubles += 1;
+            } else {
+                tally.answered += u64::from(window.contains(now));
+                if now >= window.opens {
+                    tally.record(answer.class, now - answer.sent_at);
+                }
+            }
+        };
+        let mut result = client.receive(buffer, workload, clock, record);
+        if result.is_ok() {
+            result = if refill { client.fill(workload, clock) } else { client.flush(clock) };
+        }
+        if result.is_ok() && client.wants_room() != wanted_room {
+            let room = client.wants_room();
+            let changed = self.epoll.watch_room(client.socket(), token as u64, room);
+            result = changed.map_err(LinkError::Broken);
+        }
+        if let Err(error) = result {
+            self.lose(token, &error);
+        }
+    }
+
+    /// Does something with a connection outside of its events; it is lost if that fails.
+    fn attend(
+        &mut self,
+        token: usize,
+        act: impl Fn(&mut Client, &Setting<'a>) -> Result<(), LinkError>,
+    ) {
+        let Some(client) = &mut self.clients[token] else { return };
+        let wanted_room = client.wants_room();
+        let mut result = act(client, &self.setting);
+        if result.is_ok() && client.wants_room() && !wanted_room {
+            let watched = self.epoll.watch_room(client.socket(), token as u64, true);
+            result = watched.map_err(LinkError::Broken);
+        }
+        if let Err(error) = result {
+            self.lose(token, &error);
+        }
+    }
+
+    fn look_after(&mut self) {
+        let now = self.setting.clock.now();
+        if now - self.looked_after < LOOK_AFTER_EVERY.as_nanos() as u64 {
+            return;
+        }
+        self.looked_after = now;
+        let (ping_after, silent_after) = (self.ping_after, self.setting.plan.session_timeout);
+        for token in 0..self.clients.len() {
+            self.attend(token, |client, setting| {
+                client.look_after(setting.clock, ping_after, silent_after)
+            });
+        }
+    }
+
+    fn lose(&mut self, token: usize, error: &LinkError) {
+        let client = self.clients[token].take().expect("only an open connection is lost");
+        self.open -= 1;
+        self.troubles += 1;
+        let server = &self.setting.plan.servers[client.server].name;
+        self.tally.fail(Failure::new(server, error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_holds_its_beginning_and_not_its_end() {
+        let window = Window { opens: 10, closes: 20 };
+        assert_eq!([9, 10, 19, 20].map(|at| window.contains(at)), [false, true, true, false]);
+    }
+
+    #[test]
+    fn time_goes_on() {
+        let clock = Clock::start();
+        let before = clock.now();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(clock.now() >= before + 1_000_000);
+    }
+}

@@ -1,0 +1,217 @@
+//! Whole runs of the program against a server in this process: what it reports and leaves behind,
+//! and what it says when the server does not behave.
+
+mod fake;
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use fake::{CLOSE_SESSION, CREATE, DELETE, EXISTS, Fake, Fault, GET_CHILDREN, GET_DATA, SET_DATA};
+
+/// Short rounds: these runs test what is said, not how fast.
+const SHORT: &str = "--duration 150ms --warm-up 30ms --keys 10 --connections 3 --quiet";
+
+fn run(fake: &Fake, options: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringkeeper-loadgen"))
+        .args(["--servers", &fake.address.to_string()])
+        .args(options.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> serde_json::Value {
+    let text = stdout(output);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{}", stderr(output)))
+}
+
+/// A run that must go well; gives its JSON.
+fn good_run(fake: &Fake, options: &str) -> serde_json::Value {
+    let output = run(fake, &format!("{SHORT} --json {options}"));
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{report:#} {}", stderr(&output));
+    assert_eq!(report["ok"], true);
+    assert!(report["median"]["requests_per_second"].as_f64().unwrap() > 0.0, "{report:#}");
+    report
+}
+
+#[test]
+fn every_workload_asks_for_what_it_is_named_after() {
+    let cases = [
+        ("--workload get", &[GET_DATA][..]),
+        ("--workload set", &[SET_DATA]),
+        ("--workload exists", &[EXISTS]),
+        ("--workload create", &[CREATE]),
+        ("--workload create --sequential", &[CREATE]),
+        ("--workload children --children 5", &[GET_CHILDREN]),
+        ("--workload mixed --read-share 50", &[GET_DATA, SET_DATA]),
+    ];
+    for (options, operations) in cases {
+        let fake = Fake::start(Fault::None);
+        let report = good_run(&fake, options);
+        let measured = report["rounds"][0]["requests"].as_u64().unwrap();
+        let asked: u64 = operations.iter().map(|operation| fake.asked(*operation)).sum();
+        assert!(asked > measured, "{options}: {asked} asked, {measured} measured");
+        assert_eq!(fake.paths(), [""; 0], "{options} left znodes");
+        // Set-up, three connections, cleaning up.
+        assert_eq!(fake.asked(CLOSE_SESSION), 5, "{options}");
+    }
+}
+
+#[test]
+fn requests_in_flight_travel_together() {
+    let fake = Fake::start(Fault::None);
+    good_run(&fake, "--connections 1 --in-flight 40");
+    // The set-up and the cleaning up send 10 at once.
+    assert!((20..=40).contains(&fake.deepest()), "{} at once", fake.deepest());
+}
+
+#[test]
+fn all_rounds_are_listed_and_creates_start_afresh() {
+    let fake = Fake::start(Fault::None);
+    let report = good_run(&fake, "--workload create --rounds 3 --threads 2");
+    assert_eq!(report["rounds"].as_array().unwrap().len(), 3);
+    let made = fake.asked(CREATE);
+    assert_eq!(fake.asked(DELETE), made, "every znode made was deleted");
+}
+
+#[test]
+fn the_table_is_readable() {
+    let fake = Fake::start(Fault::None);
+    let output = run(&fake, &format!("{SHORT} --rounds 2 --workload mixed"));
+    let table = stdout(&output);
+    for part in ["mixed (80% get, 20% set)", "requests/s", "p99.99", "\n1 ", "\n2 ", "\nmedian"] {
+        assert!(table.contains(part), "no {part:?} in\n{table}");
+    }
+    assert_eq!(stderr(&output), "", "--quiet");
+}
+
+#[test]
+fn progress_goes_to_stderr() {
+    let fake = Fake::start(Fault::None);
+    let output = run(&fake, "--duration 1200ms --warm-up 0s --keys 10 --json");
+    assert!(stderr(&output).contains("measuring"), "{}", stderr(&output));
+    assert_eq!(json(&output)["ok"], true);
+}
+
+#[test]
+fn kept_znodes_are_taken_over_by_the_next_run() {
+    let fake = Fake::start(Fault::None);
+    good_run(&fake, "--keep --value-size 30");
+    assert_eq!(fake.paths().len(), 12, "root, parent and ten keys");
+    assert_eq!(fake.data("/ringkeeper-loadgen/keys/3").unwrap().len(), 30);
+    good_run(&fake, "--value-size 50");
+    assert_eq!(fake.paths(), [""; 0]);
+}
+
+#[test]
+fn a_root_of_somebody_else_is_left_alone() {
+    let fake = Fake::start(Fault::None);
+    fake.put("/prod", b"precious");
+    fake.put("/prod/keys", b"precious");
+    let output = run(&fake, &format!("{SHORT} --root /prod"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/prod exists on"), "{}", stderr(&output));
+    assert_eq!(fake.paths(), ["/prod", "/prod/keys"]);
+    assert_eq!(fake.asked(DELETE) + fake.asked(SET_DATA), 0);
+}
+
+#[test]
+fn what_was_measured_before_the_server_died_is_reported() {
+    let fake = Fake::start(Fault::DiesAfterGets(2_000));
+    let options = "--duration 60s --warm-up 0s --keys 10 --connections 3 --rounds 3 --json";
+    let began = Instant::now();
+    let output = run(&fake, options);
+    assert!(began.elapsed() < Duration::from_secs(30), "it went on without a server");
+    assert_eq!(output.status.code(), Some(1));
+    let report = json(&output);
+    let rounds = report["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 1, "no round after the one that failed");
+    let measured = rounds[0]["requests"].as_u64().unwrap();
+    assert!((1_900..=2_000).contains(&measured), "{report:#}");
+    assert!(rounds[0]["latency_us"]["p50"].as_f64().unwrap() > 0.0);
+    assert_eq!(rounds[0]["connections_failed"], 3);
+    let failure = rounds[0]["failures"][0].as_str().unwrap();
+    assert!(failure.contains("closed the connection"), "{failure}");
+    let trouble = report["troubles"][0].as_str().unwrap();
+    assert!(trouble.contains("cleaning up") && trouble.contains("cannot connect"), "{trouble}");
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    let fake = Fake::start(Fault::FallsSilentAfterGets(500));
+    let options = "--duration 60s --warm-up 0s --keys 10 --session-timeout 300ms --keep --quiet";
+    let output = run(&fake, options);
+    assert_eq!(output.status.code(), Some(1));
+    let table = stdout(&output);
+    assert!(table.contains("32 of 32 connections failed"), "{table}");
+    assert!(table.contains("sent no reply for 300 ms"), "{table}");
+}
+
+#[test]
+fn error_codes_are_counted_and_named() {
+    let fake = Fake::start(Fault::GetsFail(-102));
+    let output = run(&fake, SHORT);
+    assert_eq!(output.status.code(), Some(1));
+    let table = stdout(&output);
+    assert!(table.contains("replies with error -102 (NOAUTH)"), "{table}");
+    let report = json(&run(&fake, &format!("{SHORT} --json")));
+    assert_eq!(report["rounds"][0]["requests"], 0, "an error is no request served");
+    assert!(report["rounds"][0]["errors"]["-102"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn data_of_a_wrong_length_is_told() {
+    let fake = Fake::start(Fault::GetsAreShort);
+    let output = run(&fake, SHORT);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("has not the length"), "{}", stdout(&output));
+}
+
+#[test]
+fn a_server_that_refuses_is_named_with_the_reason() {
+    for (fault, reason) in [
+        (Fault::Closes, "maxClientCnxns"),
+        (Fault::RefusesSessions, "refused the session"),
+        (Fault::Http, "is it ZooKeeper?"),
+    ] {
+        let fake = Fake::start(fault);
+        let output = run(&fake, SHORT);
+        assert_eq!(output.status.code(), Some(1), "{fault:?}");
+        let said = stderr(&output);
+        assert!(said.contains(reason) && said.contains(&fake.address.to_string()), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_one_clear_line() {
+    let output = Command::new(env!("CARGO_BIN_EXE_ringkeeper-loadgen"))
+        .args(["--servers", "127.0.0.1:1", "--quiet"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("127.0.0.1:1 cannot connect: Connection refused"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn wrong_arguments_have_an_exit_code_of_their_own() {
+    let fake = Fake::start(Fault::None);
+    for options in
+        ["--workload put", "--threads 9 --connections 3", "--read-share 5", "--pin 65000"]
+    {
+        let output = run(&fake, options);
+        assert_eq!(output.status.code(), Some(2), "{options}: {}", stderr(&output));
+        assert!(!stderr(&output).is_empty(), "{options}");
+    }
+    assert_eq!(fake.asked(CREATE), 0, "nothing was touched");
+}
