@@ -1,0 +1,150 @@
+//! The client protocol as the tests write and read it: a second, plain implementation, so that an
+//! error in the server's codec cannot cancel itself out.
+
+use std::io;
+
+/// Operation codes.
+pub mod opcode {
+    pub const CREATE: i32 = 1;
+    pub const DELETE: i32 = 2;
+    pub const EXISTS: i32 = 3;
+    pub const GET_DATA: i32 = 4;
+    pub const SET_DATA: i32 = 5;
+    pub const GET_CHILDREN: i32 = 8;
+    pub const SYNC: i32 = 9;
+    pub const PING: i32 = 11;
+    pub const CHECK: i32 = 13;
+    pub const MULTI: i32 = 14;
+    pub const CLOSE: i32 = -11;
+}
+
+/// Error codes that the tests expect by name.
+pub mod code {
+    pub const RUNTIME_INCONSISTENCY: i32 = -2;
+    pub const NO_NODE: i32 = -101;
+    pub const BAD_VERSION: i32 = -103;
+    pub const NODE_EXISTS: i32 = -110;
+}
+
+/// Bytes on their way out.
+#[derive(Default)]
+pub struct Encoder(Vec<u8>);
+
+impl Encoder {
+    /// Starts a frame; its length is filled in by [`Encoder::finish`].
+    pub fn frame() -> Encoder {
+        Encoder(vec![0; 4])
+    }
+
+    pub fn int(&mut self, value: i32) -> &mut Encoder {
+        self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    pub fn long(&mut self, value: i64) -> &mut Encoder {
+        self.0.extend_from_slice(&value.to_be_bytes());
+        self
+    }
+
+    pub fn bool(&mut self, value: bool) -> &mut Encoder {
+        self.0.push(u8::from(value));
+        self
+    }
+
+    pub fn bytes(&mut self, value: &[u8]) -> &mut Encoder {
+        self.int(i32::try_from(value.len()).expect("a test sends less than 2 GiB"));
+        self.0.extend_from_slice(value);
+        self
+    }
+
+    pub fn string(&mut self, value: &str) -> &mut Encoder {
+        self.bytes(value.as_bytes())
+    }
+
+    /// The frame, its length in front.
+    pub fn finish(self) -> Vec<u8> {
+        let mut frame = self.0;
+        let length = u32::try_from(frame.len() - 4).expect("a test sends less than 4 GiB");
+        frame[..4].copy_from_slice(&length.to_be_bytes());
+        frame
+    }
+}
+
+/// Bytes that came in.
+pub struct Decoder<'a>(&'a [u8]);
+
+/// What a status says, as far as the tests look at it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub czxid: i64,
+    pub mzxid: i64,
+    pub version: i32,
+    pub ephemeral_owner: i64,
+    pub data_length: i32,
+    pub num_children: i32,
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads from the start of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Decoder<'a> {
+        Decoder(bytes)
+    }
+
+    fn take(&mut self, want: usize) -> io::Result<&'a [u8]> {
+        if want > self.0.len() {
+            let text = format!("the server's frame ends {} bytes early", want - self.0.len());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        }
+        let (now, rest) = self.0.split_at(want);
+        self.0 = rest;
+        Ok(now)
+    }
+
+    pub fn int(&mut self) -> io::Result<i32> {
+        Ok(i32::from_be_bytes(self.take(4)?.try_into().expect("four bytes")))
+    }
+
+    pub fn long(&mut self) -> io::Result<i64> {
+        Ok(i64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes")))
+    }
+
+    pub fn bool(&mut self) -> io::Result<bool> {
+        Ok(self.take(1)?[0] != 0)
+    }
+
+    /// A buffer; null reads as empty.
+    pub fn bytes(&mut self) -> io::Result<&'a [u8]> {
+        let length = self.int()?;
+        self.take(usize::try_from(length.max(0)).expect("not negative"))
+    }
+
+    pub fn string(&mut self) -> io::Result<String> {
+        let bytes = self.bytes()?.to_vec();
+        String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+
+    pub fn strings(&mut self) -> io::Result<Vec<String>> {
+        let count = self.int()?;
+        (0..count.max(0)).map(|_| self.string()).collect()
+    }
+
+    pub fn stat(&mut self) -> io::Result<Stat> {
+        let czxid = self.long()?;
+        let mzxid = self.long()?;
+        let _created_ms = self.long()?;
+        let _modified_ms = self.long()?;
+        let version = self.int()?;
+        let _cversion = self.int()?;
+        let _aversion = self.int()?;
+        let ephemeral_owner = self.long()?;
+        let data_length = self.int()?;
+        let num_children = self.int()?;
+        let _pzxid = self.long()?;
+        Ok(Stat { czxid, mzxid, version, ephemeral_owner, data_length, num_children })
+    }
+
+    /// Whether everything was read.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
