@@ -7,6 +7,9 @@ pub const REACTORS_MAX: usize = 256;
 /// sender the connection, as in ZooKeeper.
 pub const FRAME_BYTES_DEFAULT: usize = 0xf_ffff;
 
+/// The largest `jute.maxbuffer` that is taken, bytes. More is refused in the configuration.
+pub const FRAME_BYTES_MAX: usize = 16 << 20;
+
 /// Entries (writes, connects, touches…) in one submission of a reactor to the consensus core.
 /// Full: the reactor hands it over and starts the next.
 pub const SUBMISSION_ENTRIES_MAX: usize = 1024;
@@ -43,11 +46,20 @@ pub const SEGMENT_BYTES_DEFAULT: u64 = 64 << 20;
 /// Purged segments that wait to be used again. More: the file is removed.
 pub const SPARE_SEGMENTS_MAX: usize = 4;
 
+/// The smallest file of the log, bytes. `preAllocSize` is raised to it.
+pub const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+/// The largest file of the log, bytes.
+pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+
 /// Operations in one multi. A longer one is answered MARSHALLINGERROR.
 pub const MULTI_OPERATIONS_MAX: usize = 100_000;
 
 /// Milliseconds that a connection may take to finish its handshake or four-letter word.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+
+/// Bytes of a configuration file. A longer one is refused: it is something else.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 const _: () = assert!(GROUP_COMMIT_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit one commit");
 const _: () = assert!(PIPELINE_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit the pipeline");

@@ -1,0 +1,99 @@
+//! What can be wrong with a configuration, and what is merely worth knowing.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::cores::CpuId;
+use super::properties::BadEscape;
+use crate::limits::CONFIG_BYTES_MAX;
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the configuration file, on this line (from 1).
+    Line { file: PathBuf, line: usize },
+    /// On the command line.
+    CommandLine,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Line { file, line } => write!(f, "{}:{line}", file.display()),
+            Place::CommandLine => f.write_str("command line"),
+        }
+    }
+}
+
+/// Why the server does not start with this configuration. Nothing has been touched by then.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{}: cannot read the configuration: {error}", file.display())]
+    Unreadable { file: PathBuf, error: std::io::Error },
+    #[error("{}: longer than {CONFIG_BYTES_MAX} bytes, so no configuration", file.display())]
+    TooLong { file: PathBuf },
+    #[error("{}:{}: {error}", file.display(), error.line)]
+    Syntax { file: PathBuf, error: BadEscape },
+    #[error("{place}: {key} is {given:?}, expected {expected}")]
+    WrongValue { place: Place, key: String, given: String, expected: String },
+    #[error("{}: {key} is missing: {why}", file.display())]
+    Missing { file: PathBuf, key: &'static str, why: &'static str },
+    #[error("{place}: {key}: {why}")]
+    NotSupported { place: Place, key: String, why: &'static str },
+    #[error("{place}: {key} is {given:?}: {error}")]
+    UnknownHost { place: Place, key: &'static str, given: String, error: std::io::Error },
+    #[error(
+        "{place}: minSessionTimeout ({min_ms} ms) is larger than maxSessionTimeout ({max_ms} ms)"
+    )]
+    SessionTimeouts { place: Place, min_ms: i32, max_ms: i32 },
+    #[error("{place}: {key}: this process may not run on cpu {cpu}, only on {allowed}")]
+    CpuNotAllowed { place: Place, key: &'static str, cpu: CpuId, allowed: String },
+    #[error("{place}: {key} names {given} cpus for {reactors} reactors")]
+    CpuCount { place: Place, key: &'static str, given: usize, reactors: usize },
+    #[error("cannot tell which cpus this process may run on: {0}")]
+    Affinity(std::io::Error),
+}
+
+/// Something in the configuration that the operator should know of. The server starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Neither ZooKeeper nor Ringkeeper has this key.
+    UnknownKey { place: Place, key: String, near: Option<&'static str> },
+    /// ZooKeeper has this key, and it would do something that Ringkeeper does not do.
+    NoEffect { place: Place, key: String, lost: &'static str },
+    /// The key was on an earlier line already; this line counts, as in ZooKeeper.
+    Twice { place: Place, key: String, earlier: usize },
+    /// The value was moved into the range that ZooKeeper allows, as ZooKeeper does.
+    Raised { place: Place, key: &'static str, given: i64, to: i64 },
+    /// The value gives up a safety that ZooKeeper has by default.
+    Unsafe { file: PathBuf, key: &'static str, means: &'static str },
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::UnknownKey { place, key, near: None } => {
+                write!(
+                    f,
+                    "{place}: {key} is not a key that ZooKeeper or Ringkeeper knows; it is ignored"
+                )
+            }
+            Notice::UnknownKey { place, key, near: Some(near) } => {
+                write!(
+                    f,
+                    "{place}: {key} is not a key that ZooKeeper or Ringkeeper knows; it is ignored (is {near} meant?)"
+                )
+            }
+            Notice::NoEffect { place, key, lost } => {
+                write!(f, "{place}: {key} has no effect yet: {lost}")
+            }
+            Notice::Twice { place, key, earlier } => {
+                write!(f, "{place}: {key} is on line {earlier} already; this line counts")
+            }
+            Notice::Raised { place, key, given, to } => {
+                write!(f, "{place}: {key} is {given}, which is raised to {to}")
+            }
+            Notice::Unsafe { file, key, means } => write!(f, "{}: {key}: {means}", file.display()),
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The configuration: ZooKeeper's zoo.cfg, read as ZooKeeper reads it, with Ringkeeper's own keys
+//! under the prefix `ringkeeper.`.
+//!
+//! `load` turns a file into a `Config`, which cannot be wrong: whoever holds one need not check it
+//! again. What an operator should know but what stops nobody becomes a `Notice`.
+//! `docs/configuration.md` explains every key.
+
+pub mod cores;
+pub mod error;
+mod keys;
+pub mod load;
+mod pinning;
+pub mod properties;
+pub mod settings;
+mod values;
