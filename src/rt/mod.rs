@@ -5,4 +5,5 @@
 pub mod disk;
 pub mod event;
 pub mod files;
+pub mod huge_pages;
 pub mod inbox;
