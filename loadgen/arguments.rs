@@ -162,11 +162,12 @@ pub struct Plan {
     pub keep: bool,
 }
 
-/// One server, as it was named and where it is.
+/// One server, as it was named and where it may be: `localhost`, for one, has two addresses on most
+/// hosts. At least one.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub name: String,
-    pub address: SocketAddr,
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// What is wrong with the command line beyond what each option checks for itself.
@@ -258,11 +259,14 @@ impl Arguments {
 }
 
 fn resolve(name: &str) -> Result<Server, ArgumentError> {
-    let mut found = name
+    let found = name
         .to_socket_addrs()
         .map_err(|reason| ArgumentError::Server { name: name.to_owned(), reason })?;
-    let address = found.next().ok_or_else(|| ArgumentError::NoAddress { name: name.to_owned() })?;
-    Ok(Server { name: name.to_owned(), address })
+    let addresses: Vec<SocketAddr> = found.collect();
+    if addresses.is_empty() {
+        return Err(ArgumentError::NoAddress { name: name.to_owned() });
+    }
+    Ok(Server { name: name.to_owned(), addresses })
 }
 
 /// A number with a unit: `ms`, `s` or `m`.
@@ -297,14 +301,14 @@ mod tests {
     fn the_defaults_are_a_plan() {
         let plan = plan(&[]).unwrap();
         assert_eq!((plan.connections, plan.in_flight, plan.threads), (32, 1, 1));
-        assert_eq!(plan.servers[0].address.port(), 2181);
+        assert_eq!(plan.servers[0].addresses[0].port(), 2181);
         assert_eq!(plan.read_share, 80);
     }
 
     #[test]
     fn lists_are_split_at_commas() {
         let plan = plan(&["--servers", "127.0.0.1:1,127.0.0.1:2", "--pin", "0,0"]).unwrap();
-        assert_eq!(plan.servers[1].address.port(), 2);
+        assert_eq!(plan.servers[1].addresses[0].port(), 2);
         assert_eq!(plan.pin, [0, 0]);
     }
 

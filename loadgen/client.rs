@@ -96,8 +96,7 @@ impl Client {
     /// Opens a connection and asks for a session, without waiting for the answer, so that many
     /// handshakes share the server's disk flushes.
     pub fn begin(server: &Server, timeout: Duration) -> Result<TcpStream, LinkError> {
-        let connect = TcpStream::connect_timeout(&server.address, timeout);
-        let mut stream = connect.map_err(LinkError::Connect)?;
+        let mut stream = dial(server, timeout).map_err(LinkError::Connect)?;
         stream.set_nodelay(true).map_err(LinkError::Connect)?;
         stream.set_read_timeout(Some(timeout)).map_err(LinkError::Connect)?;
         stream.set_write_timeout(Some(timeout)).map_err(LinkError::Connect)?;
@@ -276,6 +275,18 @@ impl Client {
     }
 }
 
+/// Connects to the first of the server's addresses that takes it; the error is the last one's.
+fn dial(server: &Server, timeout: Duration) -> std::io::Result<TcpStream> {
+    let mut last = std::io::Error::from(ErrorKind::AddrNotAvailable);
+    for address in &server.addresses {
+        match TcpStream::connect_timeout(address, timeout) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 /// Xids go round without the negative ones, which have meanings of their own.
 #[inline]
 fn next_xid(xid: i32) -> i32 {
@@ -421,6 +432,18 @@ mod tests {
             std::thread::yield_now();
         }
         reader.join().unwrap();
+    }
+
+    #[test]
+    fn the_next_address_is_tried_when_one_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let addresses = vec![refusing, listener.local_addr().unwrap()];
+        let mut server = Server { name: "both".to_owned(), addresses };
+        assert!(dial(&server, Duration::from_secs(5)).is_ok());
+        server.addresses.truncate(1);
+        let error = dial(&server, Duration::from_secs(5)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     }
 
     #[test]
