@@ -13,5 +13,6 @@ pub mod limits;
 pub mod log;
 pub mod reactor;
 pub mod rt;
+pub mod snapshot;
 pub mod tree;
 pub mod zab;

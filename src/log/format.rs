@@ -47,8 +47,8 @@ pub struct SegmentHeader {
 pub enum HeaderFault {
     #[error("it does not begin as one")]
     Magic,
-    #[error("its format version is {0}, and this server reads versions up to {LOG_FORMAT}")]
-    Newer(u32),
+    #[error("its format version is {found}, and this server reads versions up to {known}")]
+    Newer { found: u32, known: u32 },
     #[error("its checksum does not match")]
     Checksum,
 }
@@ -84,7 +84,7 @@ impl SegmentHeader {
             return Err(HeaderFault::Magic);
         }
         if header.format > LOG_FORMAT {
-            return Err(HeaderFault::Newer(header.format));
+            return Err(HeaderFault::Newer { found: header.format, known: LOG_FORMAT });
         }
         if header.checksum != checksum_of_all_but_last_four(&header) {
             return Err(HeaderFault::Checksum);
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(SegmentHeader::read(&block).unwrap(), SegmentHeader::new(1, 2));
         let mut newer = block.clone();
         newer[8] = 2;
-        assert_eq!(SegmentHeader::read(&newer), Err(HeaderFault::Newer(2)));
+        assert_eq!(SegmentHeader::read(&newer), Err(HeaderFault::Newer { found: 2, known: 1 }));
         let mut damaged = block.clone();
         damaged[12] ^= 1;
         assert_eq!(SegmentHeader::read(&damaged), Err(HeaderFault::Checksum));

@@ -1,8 +1,12 @@
 //! The log: every transaction, durable before anybody hears of it. Written by the consensus core
 //! in group commits, read once at start-up; `docs/storage.md` describes the files.
 
+pub mod damage;
 pub mod folders;
 pub mod format;
 pub mod group_commit;
+pub mod recover;
+mod replay;
+pub mod scan;
 pub mod segment;
 pub mod spares;

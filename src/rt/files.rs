@@ -196,19 +196,20 @@ fn reserve(file: &File, start: u64, length: u64) -> io::Result<()> {
     }
 }
 
-/// Begins to write a range of a file back to the disk, without waiting for it, so that the sync at
-/// the end has little left to do.
-pub fn begin_writeback(file: &File, start: u64, length: u64) {
-    // A hint: where it is not supported, the sync at the end does all the work.
-    // SAFETY: takes a live descriptor and numbers.
-    unsafe {
-        libc::sync_file_range(
-            file.as_raw_fd(),
-            start as libc::off64_t,
-            length as libc::off64_t,
-            libc::SYNC_FILE_RANGE_WRITE,
-        );
+/// Begins to write a range of a file back to the disk, having waited for all that lies before it,
+/// so that dirty pages stay few and the sync at the end has little left to do.
+pub fn write_back(file: &File, start: u64, length: u64) {
+    if start > 0 {
+        sync_range(file, 0, start, libc::SYNC_FILE_RANGE_WAIT_BEFORE);
     }
+    sync_range(file, start, length, libc::SYNC_FILE_RANGE_WRITE);
+}
+
+/// A hint: where it is not supported, the sync at the end does all the work.
+fn sync_range(file: &File, start: u64, length: u64, flags: libc::c_uint) {
+    let (start, length) = (start as libc::off64_t, length as libc::off64_t);
+    // SAFETY: takes a live descriptor and numbers.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), start, length, flags) };
 }
 
 /// Tells the kernel that the file will be read from its begin to its end.

@@ -1,0 +1,179 @@
+//! Reading a snapshot: every byte of it is checked before it is believed.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use super::format::{
+    CHUNK_HEADER_BYTES, ChunkHeader, Record, SNAPSHOT_HEADER_BYTES, SnapshotHeader, Totals, take,
+};
+use crate::ids::Zxid;
+use crate::log::format::HeaderFault;
+use crate::rt::files::{self, DiskError};
+
+/// Bytes of one read.
+const READ_BYTES: usize = 1 << 20;
+
+/// Why a snapshot cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError<E> {
+    /// The disk could not be read: the snapshot may be whole.
+    #[error(transparent)]
+    Disk(DiskError),
+    #[error("snapshot {}: {fault}", path.display())]
+    Newer { path: PathBuf, fault: HeaderFault },
+    #[error("snapshot {} is damaged at byte {offset}: {damage}", path.display())]
+    Damaged { path: PathBuf, offset: u64, damage: Damage },
+    /// Whoever took the records refused one.
+    #[error("snapshot {} does not fit together in the chunk at byte {offset}: {source}",
+        path.display())]
+    Refused { path: PathBuf, offset: u64, source: E },
+}
+
+/// What is wrong with a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    #[error("the header: {0}")]
+    Header(HeaderFault),
+    #[error("its header says that it is at {0}")]
+    Zxid(Zxid),
+    #[error("the header of the chunk there has a wrong checksum")]
+    ChunkHeader,
+    #[error("chunk {found} stands where chunk {expected} should")]
+    ChunkOrder { expected: u32, found: u32 },
+    #[error("the records of the chunk there have a wrong checksum")]
+    Records,
+    #[error("a record of the chunk there makes no sense")]
+    Record,
+    #[error("the file ends too early")]
+    CutOff,
+    #[error("something follows the end")]
+    Excess,
+    #[error("it holds something other than its end says")]
+    Totals,
+}
+
+/// A snapshot being read.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    path: PathBuf,
+    file: BufReader<File>,
+    header: SnapshotHeader,
+    offset: u64,
+    left: u64,
+}
+
+impl SnapshotReader {
+    /// Opens the snapshot at `path` and reads its header.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no snapshot, a newer one or damaged.
+    pub fn open<E>(path: &Path) -> Result<SnapshotReader, LoadError<E>> {
+        let disk = |e: DiskError| LoadError::Disk(e);
+        let file = File::open(path).map_err(DiskError::of("open", path)).map_err(disk)?;
+        files::will_read_all(&file);
+        let length = file.metadata().map_err(DiskError::of("inspect", path)).map_err(disk)?.len();
+        let mut reader = SnapshotReader {
+            path: path.to_path_buf(),
+            file: BufReader::with_capacity(READ_BYTES, file),
+            header: SnapshotHeader::new(Zxid::ZERO, 0),
+            offset: 0,
+            left: length,
+        };
+        let mut bytes = Vec::new();
+        reader.read(&mut bytes, SNAPSHOT_HEADER_BYTES)?;
+        reader.header = match SnapshotHeader::read(&bytes) {
+            Ok(header) => header,
+            Err(fault @ HeaderFault::Newer { .. }) => {
+                return Err(LoadError::Newer { path: reader.path, fault });
+            }
+            Err(fault) => return Err(reader.damaged(0, Damage::Header(fault))),
+        };
+        Ok(reader)
+    }
+
+    /// The snapshot's header.
+    pub fn header(&self) -> &SnapshotHeader {
+        &self.header
+    }
+
+    /// Hands every record to `each`, in order, and returns what there was.
+    ///
+    /// # Errors
+    /// When the file is damaged or cannot be read, or `each` refuses a record. What was handed
+    /// over before is then to be forgotten.
+    pub fn read_all<E>(
+        mut self,
+        mut each: impl FnMut(Record<'_>) -> Result<(), E>,
+    ) -> Result<Totals, LoadError<E>> {
+        let mut totals = Totals::default();
+        let mut chunk = Vec::new();
+        for index in 0.. {
+            let at = self.offset;
+            let count = self.chunk(&mut chunk, index)?;
+            let mut records = &chunk[..];
+            if count == 0 {
+                if take::<Totals>(&mut records) != Some(totals) || !records.is_empty() {
+                    return Err(self.damaged(at, Damage::Totals));
+                }
+                break;
+            }
+            for _ in 0..count {
+                let Some(record) = take::<Record>(&mut records) else {
+                    return Err(self.damaged(at, Damage::Record));
+                };
+                totals.count(&record);
+                if let Err(source) = each(record) {
+                    return Err(LoadError::Refused { path: self.path, offset: at, source });
+                }
+            }
+            if !records.is_empty() {
+                return Err(self.damaged(at, Damage::Record));
+            }
+        }
+        if self.left > 0 {
+            return Err(self.damaged(self.offset, Damage::Excess));
+        }
+        Ok(totals)
+    }
+
+    /// Reads chunk `index` into `chunk` and returns how many records it holds.
+    fn chunk<E>(&mut self, chunk: &mut Vec<u8>, index: u32) -> Result<u32, LoadError<E>> {
+        let at = self.offset;
+        self.read(chunk, CHUNK_HEADER_BYTES)?;
+        let Some(header) = ChunkHeader::read(chunk) else {
+            return Err(self.damaged(at, Damage::ChunkHeader));
+        };
+        if header.index != index {
+            let order = Damage::ChunkOrder { expected: index, found: header.index };
+            return Err(self.damaged(at, order));
+        }
+        self.read(chunk, header.length as usize)?;
+        if crc32fast::hash(chunk) != header.records_checksum {
+            return Err(self.damaged(at, Damage::Records));
+        }
+        Ok(header.count)
+    }
+
+    /// Fills `bytes` with the next `length` bytes of the file.
+    fn read<E>(&mut self, bytes: &mut Vec<u8>, length: usize) -> Result<(), LoadError<E>> {
+        // Before memory is reserved: a damaged length must not take it all.
+        if length as u64 > self.left {
+            return Err(self.damaged(self.offset, Damage::CutOff));
+        }
+        bytes.resize(length, 0);
+        if let Err(e) = self.file.read_exact(bytes) {
+            if e.kind() == io::ErrorKind::UnexpectedEof {
+                return Err(self.damaged(self.offset, Damage::CutOff));
+            }
+            return Err(LoadError::Disk(DiskError::of("read", &self.path)(e)));
+        }
+        self.offset += length as u64;
+        self.left -= length as u64;
+        Ok(())
+    }
+
+    fn damaged<E>(&self, offset: u64, damage: Damage) -> LoadError<E> {
+        LoadError::Damaged { path: self.path.clone(), offset, damage }
+    }
+}

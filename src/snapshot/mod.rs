@@ -1,0 +1,6 @@
+//! Snapshots: the tree and the sessions as of one zxid, in a file. Written by the housekeeping
+//! thread from a pinned version, read at start-up; `docs/storage.md` describes the file.
+
+pub mod format;
+pub mod load;
+pub mod write;
