@@ -55,6 +55,21 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// Operations in one multi. A longer one is answered MARSHALLINGERROR.
 pub const MULTI_OPERATIONS_MAX: usize = 100_000;
 
+/// Milliseconds that a core may take to answer an operator. Later: the answer says that the server
+/// does not serve.
+pub const ADMIN_ANSWER_MS_MAX: u64 = 1000;
+
+/// Four-letter words that may wait for the thread that answers them. Full: the reactor closes the
+/// connection that brings one more.
+pub const ADMIN_REQUESTS_WAITING_MAX: usize = 64;
+
+/// Answers to four-letter words that may be on their way to clients that read slowly. More: the
+/// rest of the answer is not sent.
+pub const ADMIN_SLOW_ANSWERS_MAX: usize = 4;
+
+/// Milliseconds that a client may take to read the answer to its four-letter word.
+pub const ADMIN_DELIVERY_MS_MAX: u64 = 10_000;
+
 /// Milliseconds that a connection may take to finish its handshake or four-letter word.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 

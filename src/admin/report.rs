@@ -1,6 +1,7 @@
 //! What reactors and the consensus core report about themselves when an operator asks.
 
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::mpsc::SyncSender;
 
 use crate::ids::{SessionId, Zxid};
@@ -34,10 +35,37 @@ pub struct ReactorReport {
     pub watches: u64,
     /// Connections that have at least one watch.
     pub watching_connections: u64,
+    pub counters: ConnectionCounters,
     /// Asked for with `connections`.
     pub connection_list: Vec<ConnectionReport>,
     /// Asked for with `watches`: session and path of each data watch.
     pub watch_list: Vec<(SessionId, String)>,
+}
+
+/// What became of connections since the server started; `srst` does not touch it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionCounters {
+    /// Handshakes that arrived: new sessions and renewals.
+    pub handshakes: u64,
+    /// Closed at once, for `maxClientCnxns` or `maxCnxns`.
+    pub rejected: u64,
+    /// Closed because no handshake came in time.
+    pub handshakes_timed_out: u64,
+    /// `auth` requests that were refused.
+    pub auth_failures: u64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+}
+
+impl AddAssign for ConnectionCounters {
+    fn add_assign(&mut self, other: ConnectionCounters) {
+        self.handshakes += other.handshakes;
+        self.rejected += other.rejected;
+        self.handshakes_timed_out += other.handshakes_timed_out;
+        self.auth_failures += other.auth_failures;
+        self.bytes_received += other.bytes_received;
+        self.bytes_sent += other.bytes_sent;
+    }
 }
 
 /// Request latencies since the last reset, milliseconds.

@@ -110,7 +110,7 @@ pub fn parse(
     let group_commit_bytes = values
         .number("ringkeeper.groupCommitBytes", 4096..=GROUP_COMMIT_BYTES_MAX, "bytes")?
         .unwrap_or(GROUP_COMMIT_BYTES_MAX);
-    let force_sync = values.choice("forceSync", YES, true)?;
+    force_sync(&mut values)?;
     let fsync_ms = values.number("fsync.warningthresholdms", 0..=3_600_000, MS)?;
     let super_digest = super_digest(&mut values)?;
     let skip_acl = values.choice("skipACL", YES, false)?;
@@ -120,13 +120,9 @@ pub fn parse(
     let ring_depth = ring_depth(&mut values)?;
     let spin_us = values.number("ringkeeper.spinBeforePark", 0..=1_000_000, "microseconds")?;
     leftovers(&mut values)?;
-    for (key, safe, means) in [
-        ("forceSync", force_sync, "writes are answered before they are durable"),
-        ("skipACL", !skip_acl, "ACLs are not checked, so every client may do anything"),
-    ] {
-        if !safe {
-            values.notices.push(Notice::Unsafe { file: values.file().to_owned(), key, means });
-        }
+    if skip_acl {
+        let means = "ACLs are not checked, so every client may do anything";
+        values.notices.push(Notice::Unsafe { file: file.to_owned(), key: "skipACL", means });
     }
     let config = Config {
         listen,
@@ -148,7 +144,6 @@ pub fn parse(
         purge_interval,
         segment_bytes,
         group_commit_bytes,
-        force_sync,
         fsync_warning: Duration::from_millis(fsync_ms.unwrap_or(1000)),
         super_digest,
         skip_acl,
@@ -324,6 +319,17 @@ fn purge(values: &mut Values) -> Result<(u32, Option<Duration>), ConfigError> {
     Ok((retained, interval))
 }
 
+/// `forceSync`: a write is always durable before it is answered, whatever it says.
+fn force_sync(values: &mut Values) -> Result<(), ConfigError> {
+    let line = values.line("forceSync");
+    if !values.choice("forceSync", YES, true)? {
+        let place = values.place(line.expect("the default is yes"));
+        let lost = "a write is always durable before it is answered";
+        values.notices.push(Notice::NoEffect { place, key: "forceSync".to_owned(), lost });
+    }
+    Ok(())
+}
+
 /// The size of a log file: our own key, or ZooKeeper's `preAllocSize` moved into our range.
 fn segment_bytes(values: &mut Values) -> Result<u64, ConfigError> {
     let range = SEGMENT_BYTES_MIN / 1024..=SEGMENT_BYTES_MAX / 1024;
@@ -436,7 +442,7 @@ mod tests {
         assert_eq!(config.snapshot_log_bytes.map(NonZeroU64::get), Some(4 << 30));
         assert_eq!((config.snapshots_retained, config.purge_interval), (3, None));
         assert_eq!(config.segment_bytes, 64 << 20);
-        assert!(config.force_sync && !config.skip_acl && !config.extended_types);
+        assert!(!config.skip_acl && !config.extended_types);
         assert_eq!(config.fsync_warning, Duration::from_secs(1));
         assert_eq!(config.four_letter_words, Whitelist::SRVR);
         assert_eq!(config.cores.reactors.len(), 3);
@@ -472,7 +478,7 @@ mod tests {
              maxClientCnxns=0\nmaxCnxns=7\nnio.sessionlessCnxnTimeout=50\n\
              globalOutstandingLimit=9\njute.maxbuffer=4194304\nsnapCount=11\n\
              snapSizeLimitInKb=12\nautopurge.snapRetainCount=13\nautopurge.purgeInterval=14\n\
-             preAllocSize=2048\nforceSync=no\nfsync.warningthresholdms=15\n\
+             preAllocSize=2048\nforceSync=yes\nfsync.warningthresholdms=15\n\
              DigestAuthenticationProvider.superDigest=super:abc=\nskipACL=yes\n\
              extendedTypesEnabled=TRUE\n4lw.commands.whitelist=ruok, mntr\n\
              ringkeeper.ringDepth=256\nringkeeper.spinBeforePark=20\n\
@@ -497,7 +503,7 @@ mod tests {
         assert_eq!(config.snapshots_retained, 13);
         assert_eq!(config.purge_interval, Some(Duration::from_secs(14 * 3600)));
         assert_eq!(config.segment_bytes, 2 << 20);
-        assert!(!config.force_sync && config.skip_acl && config.extended_types);
+        assert!(config.skip_acl && config.extended_types);
         assert_eq!(config.fsync_warning, Duration::from_millis(15));
         assert_eq!(config.super_digest.as_deref(), Some("super:abc="));
         assert!(config.four_letter_words.allows(FourLetterWord::Mntr));
@@ -619,7 +625,7 @@ mod tests {
         assert_eq!(
             notices("forceSync=no\nskipACL=yes"),
             [
-                "zoo.cfg: forceSync: writes are answered before they are durable",
+                "zoo.cfg:3: forceSync has no effect yet: a write is always durable before it is answered",
                 "zoo.cfg: skipACL: ACLs are not checked, so every client may do anything",
             ]
         );

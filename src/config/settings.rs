@@ -53,8 +53,6 @@ pub struct Config {
     /// `ringkeeper.groupCommitBytes`: what a commit gathers at most while the one before is
     /// being flushed.
     pub group_commit_bytes: usize,
-    /// `forceSync`: whether a write is answered only after its fsync.
-    pub force_sync: bool,
     /// `fsync.warningthresholdms`: a flush that takes longer is logged.
     pub fsync_warning: Duration,
     /// `DigestAuthenticationProvider.superDigest`: who may do anything.

@@ -1,0 +1,149 @@
+//! The operators' thread: answers four-letter words, one after the other.
+//!
+//! Called by the reactors, through a bounded channel. A core that does not report in time costs
+//! `ADMIN_ANSWER_MS_MAX` and the answer that ZooKeeper gives when it does not serve.
+
+use std::net::SocketAddr;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::deliver::Delivery;
+use super::environment::{Folders, conf, dirs, envi};
+use super::inquiry::{Cores, Details, NoAnswer};
+use super::metrics::{StartUp, mntr};
+use super::report::{ConnectionReport, LatencyReport};
+use super::request::AdminRequest;
+use super::status::{Totals, srvr, stat};
+use super::word::FourLetterWord;
+use super::{connections, sessions, watches};
+use crate::config::settings::Config;
+
+/// How long snapshots took. Shared by whoever takes them and whoever tells of them.
+#[derive(Clone, Debug, Default)]
+pub struct SnapshotTimes(Arc<Mutex<LatencyReport>>);
+
+impl SnapshotTimes {
+    /// One more was taken.
+    pub fn add(&self, took: Duration) {
+        let ms = took.as_millis() as u64;
+        let one = LatencyReport { min_ms: ms, max_ms: ms, total_ms: ms as f64, count: 1 };
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *times = times.merged(one);
+    }
+
+    fn get(&self) -> LatencyReport {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What answers are made from.
+#[derive(Debug)]
+pub struct Desk {
+    pub cores: Cores,
+    pub config: Config,
+    /// Where clients connect: the configured address with the port that the system gave.
+    pub listen: SocketAddr,
+    pub folders: Folders,
+    pub snapshots: SnapshotTimes,
+    pub start_up: StartUp,
+}
+
+impl Desk {
+    /// Answers until every reactor has dropped its end of the channel.
+    pub fn run(self, requests: &Receiver<AdminRequest>) {
+        let delivery = Delivery::default();
+        while let Ok(AdminRequest { stream, word, address, reactor }) = requests.recv() {
+            tracing::debug!(%address, %word, "four-letter word");
+            let answer = self.answer(word, address);
+            let cores = self.cores.clone();
+            let closed = move || cores.connection_closed(reactor, address.ip());
+            delivery.deliver(stream, answer, closed);
+        }
+    }
+
+    /// What `word` is answered, asked from `address`.
+    pub fn answer(&self, word: FourLetterWord, address: SocketAddr) -> String {
+        if !self.config.four_letter_words.allows(word) {
+            return format!("{word} is not executed because it is not in the whitelist.\n");
+        }
+        let mut out = String::new();
+        match self.execute(word, address, &mut out) {
+            Ok(()) => out,
+            Err(NoAnswer) if word == FourLetterWord::Isro => "null".to_owned(),
+            Err(NoAnswer) => {
+                tracing::warn!(%word, "a core did not report in time");
+                "This ZooKeeper instance is not currently serving requests\n".to_owned()
+            }
+        }
+    }
+
+    fn execute(
+        &self,
+        word: FourLetterWord,
+        address: SocketAddr,
+        out: &mut String,
+    ) -> Result<(), NoAnswer> {
+        let with_connections = Details { connections: true, watches: false };
+        let with_watches = Details { connections: false, watches: true };
+        match word {
+            FourLetterWord::Ruok => out.push_str("imok"),
+            FourLetterWord::Isro => {
+                self.cores.consensus_report(false)?;
+                out.push_str("rw");
+            }
+            FourLetterWord::Srvr => srvr(out, self.totals()?, &self.cores.consensus_report(false)?),
+            FourLetterWord::Stat => {
+                let reports = self.cores.reactor_reports(with_connections)?;
+                stat(out, &asking(address), &reports, &self.cores.consensus_report(false)?);
+            }
+            FourLetterWord::Cons => {
+                let reports = self.cores.reactor_reports(with_connections)?;
+                connections::cons(out, &asking(address), &reports);
+            }
+            FourLetterWord::Mntr => {
+                let consensus = self.cores.consensus_report(false)?;
+                mntr(out, self.totals()?, &consensus, self.snapshots.get(), &self.start_up);
+            }
+            FourLetterWord::Conf => conf(out, &self.config, self.listen.port(), &self.folders),
+            FourLetterWord::Dirs => dirs(out, &self.folders),
+            FourLetterWord::Envi => envi(out),
+            FourLetterWord::Wchs => watches::wchs(out, self.totals()?),
+            FourLetterWord::Wchc => watches::wchc(out, self.cores.reactor_reports(with_watches)?),
+            FourLetterWord::Wchp => watches::wchp(out, self.cores.reactor_reports(with_watches)?),
+            FourLetterWord::Dump => {
+                let reports = self.cores.reactor_reports(with_connections)?;
+                let mut connections = vec![asking(address)];
+                connections.extend(reports.into_iter().flat_map(|report| report.connection_list));
+                let consensus = self.cores.consensus_report(true)?;
+                sessions::dump(out, &consensus, &connections, unix_ms());
+            }
+            FourLetterWord::Crst => {
+                self.cores.reset_connection_stats()?;
+                out.push_str("Connection stats reset.\n");
+            }
+            FourLetterWord::Srst => {
+                self.cores.reset_server_stats()?;
+                out.push_str("Server stats reset.\n");
+            }
+            FourLetterWord::Gtmk | FourLetterWord::Stmk | FourLetterWord::Hash => {
+                out.push_str(word.name());
+                out.push_str(" is not executed because Ringkeeper does not have it.\n");
+            }
+        }
+        Ok(())
+    }
+
+    fn totals(&self) -> Result<Totals, NoAnswer> {
+        Ok(Totals::of(&self.cores.reactor_reports(Details::default())?))
+    }
+}
+
+/// The connection that asks: its reactor has let go of it, so no report has it.
+fn asking(address: SocketAddr) -> ConnectionReport {
+    ConnectionReport { address, interest_ops: 0, queued: 0, received: 1, sent: 0, session: None }
+}
+
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

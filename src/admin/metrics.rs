@@ -1,0 +1,89 @@
+//! `mntr`: every metric of ZooKeeper's that has a meaning here, under its name, in its order.
+//!
+//! Left out: what describes the JVM, the stages of ZooKeeper's request pipeline, its caches and
+//! throttles, the other members of an ensemble, and percentiles. docs/configuration.md lists them.
+
+use std::fmt::{Display, Write};
+use std::time::{Duration, Instant};
+
+use super::environment::file_descriptors;
+use super::report::{ConsensusReport, LatencyReport};
+use super::status::{Totals, VERSION};
+
+/// What recovery took when the server started.
+#[derive(Clone, Copy, Debug)]
+pub struct StartUp {
+    /// When the process began to start.
+    pub began: Instant,
+    /// Reading the snapshot, milliseconds of it in `zk_startup_snap_load_time`.
+    pub snapshot_load: Duration,
+    /// Reading the log behind the snapshot.
+    pub txns_load: Duration,
+    /// Transactions read from it.
+    pub txns_loaded: u64,
+}
+
+/// `mntr`. `snapshots` are the durations of those that were taken.
+pub fn mntr(
+    out: &mut String,
+    totals: Totals,
+    consensus: &ConsensusReport,
+    snapshots: LatencyReport,
+    start_up: &StartUp,
+) {
+    let (open, limit) = file_descriptors();
+    let counters = totals.counters;
+    line(out, "version", VERSION);
+    line(out, "server_state", "standalone");
+    line(out, "ephemerals_count", consensus.ephemerals);
+    line(out, "num_alive_connections", totals.connections);
+    line(out, "avg_latency", format_args!("{:?}", totals.latency.average_ms()));
+    line(out, "outstanding_requests", totals.outstanding);
+    line(out, "znode_count", consensus.znodes);
+    line(out, "global_sessions", consensus.sessions);
+    line(out, "packets_sent", totals.packets_sent);
+    line(out, "packets_received", totals.packets_received);
+    line(out, "watch_count", totals.watches);
+    line(out, "auth_failed_count", counters.auth_failures);
+    line(out, "min_latency", totals.latency.min_ms);
+    line(out, "max_file_descriptor_count", limit);
+    line(out, "approximate_data_size", consensus.approximate_data_bytes);
+    line(out, "open_file_descriptor_count", open);
+    line(out, "local_sessions", 0);
+    line(out, "uptime", start_up.began.elapsed().as_millis());
+    line(out, "max_latency", totals.latency.max_ms);
+    line(out, "connection_rejected", counters.rejected);
+    line(out, "sessionless_connections_expired", counters.handshakes_timed_out);
+    line(out, "bytes_received_count", counters.bytes_received);
+    line(out, "response_bytes", counters.bytes_sent);
+    line(out, "commit_count", consensus.commits);
+    line(out, "proposal_count", consensus.proposals);
+    line(out, "connection_request_count", counters.handshakes);
+    summary(out, "startup_txns_load_time", once(start_up.txns_load.as_millis() as u64));
+    summary(out, "fsynctime", consensus.fsync);
+    summary(out, "snapshottime", snapshots);
+    summary(out, "startup_txns_loaded", once(start_up.txns_loaded));
+    let loaded = start_up.snapshot_load + start_up.txns_load;
+    summary(out, "dbinittime", once(loaded.as_millis() as u64));
+    summary(out, "startup_snap_load_time", once(start_up.snapshot_load.as_millis() as u64));
+    summary(out, "updatelatency", consensus.update_latency);
+    summary(out, "readlatency", totals.read_latency);
+}
+
+fn line(out: &mut String, key: &str, value: impl Display) {
+    writeln!(out, "zk_{key}\t{value}").unwrap();
+}
+
+/// The five lines of a ZooKeeper summary without percentiles.
+fn summary(out: &mut String, key: &str, of: LatencyReport) {
+    line(out, &format!("avg_{key}"), format_args!("{:?}", of.average_ms()));
+    line(out, &format!("min_{key}"), of.min_ms);
+    line(out, &format!("max_{key}"), of.max_ms);
+    line(out, &format!("cnt_{key}"), of.count);
+    line(out, &format!("sum_{key}"), of.total_ms.round() as u64);
+}
+
+/// The summary of one sample.
+fn once(value: u64) -> LatencyReport {
+    LatencyReport { min_ms: value, max_ms: value, total_ms: value as f64, count: 1 }
+}

@@ -1,0 +1,48 @@
+//! `wchs`, `wchc` and `wchp`: the data watches (exists and getData), as ZooKeeper lists them; the
+//! watches on children it does not list.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::report::ReactorReport;
+use super::status::Totals;
+use crate::ids::SessionId;
+
+/// `wchs`. A path that is watched on several reactors counts once for each: to know better, they
+/// would have to copy every path.
+pub fn wchs(out: &mut String, totals: Totals) {
+    let Totals { watching_connections, watch_paths, watches, .. } = totals;
+    writeln!(out, "{watching_connections} connections watching {watch_paths} paths").unwrap();
+    writeln!(out, "Total watches:{watches}").unwrap();
+}
+
+/// `wchc`: by session.
+pub fn wchc(out: &mut String, reports: Vec<ReactorReport>) {
+    let mut by_session: BTreeMap<SessionId, Vec<String>> = BTreeMap::new();
+    for (session, path) in list(reports) {
+        by_session.entry(session).or_default().push(path);
+    }
+    for (session, mut paths) in by_session {
+        writeln!(out, "{session}").unwrap();
+        paths.sort_unstable();
+        paths.iter().for_each(|path| writeln!(out, "\t{path}").unwrap());
+    }
+    out.push('\n');
+}
+
+/// `wchp`: by path.
+pub fn wchp(out: &mut String, reports: Vec<ReactorReport>) {
+    let mut by_path: BTreeMap<String, Vec<SessionId>> = BTreeMap::new();
+    for (session, path) in list(reports) {
+        by_path.entry(path).or_default().push(session);
+    }
+    for (path, sessions) in by_path {
+        writeln!(out, "{path}").unwrap();
+        sessions.iter().for_each(|session| writeln!(out, "\t{session}").unwrap());
+    }
+    out.push('\n');
+}
+
+fn list(reports: Vec<ReactorReport>) -> impl Iterator<Item = (SessionId, String)> {
+    reports.into_iter().flat_map(|report| report.watch_list)
+}
