@@ -50,6 +50,8 @@ struct State {
     changes: u64,
     /// Requests that came after the power went: they get no answer while their sender lives.
     unanswered: Vec<Box<dyn Any + Send>>,
+    /// Whether the sender is dead: what it still asks on its way out fails at once.
+    sender_is_dead: bool,
 }
 
 struct Shared {
@@ -66,7 +68,10 @@ impl Shared {
     fn to_read<R: Send + 'static>(&self, reply: R) -> Option<(MutexGuard<'_, State>, R)> {
         let mut state = self.lock();
         if state.switch == Switch::Off {
-            state.unanswered.push(Box::new(reply));
+            // A reply that is dropped answers EIO.
+            if !state.sender_is_dead {
+                state.unanswered.push(Box::new(reply));
+            }
             return None;
         }
         Some((state, reply))
@@ -104,8 +109,13 @@ impl PowerCut {
     /// # Panics
     /// When it cannot be mounted; the message says why and what helps.
     pub fn mount() -> Option<PowerCut> {
-        let state =
-            State { disk: Disk::default(), switch: Switch::On, changes: 0, unanswered: Vec::new() };
+        let state = State {
+            disk: Disk::default(),
+            switch: Switch::On,
+            changes: 0,
+            unanswered: Vec::new(),
+            sender_is_dead: false,
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), went_off: Condvar::new() });
         let at = tempfile::tempdir().expect("a temporary folder to mount on");
         match attach(&shared, at.path()) {
@@ -128,7 +138,10 @@ impl PowerCut {
 
     /// Sets when the power goes.
     pub fn set_switch(&self, switch: Switch) {
-        self.shared.lock().switch = switch;
+        let mut state = self.shared.lock();
+        state.switch = switch;
+        state.sender_is_dead = false;
+        drop(state);
         self.shared.went_off.notify_all();
     }
 
@@ -160,10 +173,13 @@ impl PowerCut {
         self.shared.lock().disk.used()
     }
 
-    /// Fails all that waited for an answer: a killed process cannot end before.
+    /// Fails all that waits for an answer, and what is asked until the power is back: a killed
+    /// process cannot end before. It must have got its SIGKILL.
     pub fn let_go(&self) {
-        // Dropping a reply answers EIO.
-        let unanswered = std::mem::take(&mut self.shared.lock().unanswered);
+        let mut state = self.shared.lock();
+        state.sender_is_dead = true;
+        let unanswered = std::mem::take(&mut state.unanswered);
+        drop(state);
         drop(unanswered);
     }
 
@@ -180,6 +196,7 @@ impl PowerCut {
             let mut state = self.shared.lock();
             state.disk.cut(rng);
             state.switch = Switch::On;
+            state.sender_is_dead = false;
         }
         self.session = Some(attach(&self.shared, self.at.path()).expect("it was mounted before"));
     }

@@ -63,7 +63,7 @@ impl Setup {
     pub fn new(program: &str, data: &Path, folder: &Path) -> Setup {
         let program = std::env::var_os("RINGKEEPER_TEST_SERVER")
             .map_or_else(|| program.into(), PathBuf::from);
-        let lines = ["tickTime=250", "4lw.commands.whitelist=*", "maxClientCnxns=0"];
+        let lines = ["4lw.commands.whitelist=*", "maxClientCnxns=0"];
         Setup {
             program,
             data: data.to_owned(),
@@ -189,10 +189,22 @@ impl Server {
     ///
     /// # Panics
     /// When it does not end in time.
-    pub fn terminate(mut self) -> (ExitStatus, String) {
+    pub fn terminate(self) -> (ExitStatus, String) {
+        self.end_by(libc::SIGTERM)
+    }
+
+    /// SIGINT, and waits for its end, as [`Server::terminate`] does.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn interrupt(self) -> (ExitStatus, String) {
+        self.end_by(libc::SIGINT)
+    }
+
+    fn end_by(mut self, signal: libc::c_int) -> (ExitStatus, String) {
         let pid = i32::try_from(self.pid()).expect("a pid is positive");
         // SAFETY: a signal to our own child, which has not been waited for.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGTERM) }, 0, "{}", io::Error::last_os_error());
+        assert_eq!(unsafe { libc::kill(pid, signal) }, 0, "{}", io::Error::last_os_error());
         self.wait_for_end(PATIENCE)
     }
 
