@@ -5,6 +5,8 @@ pub mod damage;
 pub mod folders;
 pub mod format;
 pub mod group_commit;
+
+pub mod purge;
 pub mod recover;
 mod replay;
 pub mod scan;

@@ -23,14 +23,18 @@ use crate::rt::files::{self, BLOCK, DiskError, Pace};
 use crate::snapshot::format::{self as snapshot, Record, Znode};
 use crate::snapshot::load::{Damage as SnapshotDamage, LoadError, SnapshotReader};
 
+/// What a znode is thought to take up in a snapshot, to guess how many there are.
+const ZNODE_BYTES_GUESS: usize = 160;
+
 /// What is filled by recovery.
-pub trait Restore {
+pub trait Recover {
     /// Why a record or a transaction cannot be taken.
     type Error: Error + Send + Sync + 'static;
 
     /// Forgets everything and starts over from the state of `zxid` (zero: a new server's). Called
-    /// again when a snapshot turns out damaged after some of it was taken.
-    fn begin(&mut self, zxid: Zxid);
+    /// again when a snapshot turns out damaged after some of it was taken. About `znodes` are to
+    /// come (a hint).
+    fn begin(&mut self, zxid: Zxid, znodes: usize);
 
     /// A session that was open, with its timeout in milliseconds.
     ///
@@ -80,7 +84,7 @@ pub struct Recovered {
 ///
 /// # Errors
 /// When the data is damaged, of a newer format or unreadable; see [`RecoverError`].
-pub fn recover<T: Restore>(
+pub fn recover<T: Recover>(
     folders: &DataFolders,
     segment_bytes: u64,
     target: &mut T,
@@ -176,12 +180,13 @@ struct Loaded {
 
 /// Loads the newest snapshot that is whole. Without one, the log may still reach back to the
 /// server's beginning.
-fn load_snapshot<T: Restore>(folder: &Path, target: &mut T) -> Result<Loaded, RecoverError> {
+fn load_snapshot<T: Recover>(folder: &Path, target: &mut T) -> Result<Loaded, RecoverError> {
     let found = snapshot::list(folder)?;
     let mut loaded = Loaded { zxid: Zxid::ZERO, newest: Zxid::ZERO, damaged: 0 };
     for (zxid, path) in found.into_iter().rev() {
         loaded.newest = loaded.newest.max(zxid);
-        target.begin(zxid);
+        let bytes = std::fs::metadata(&path).map_err(DiskError::of("inspect", &path))?.len();
+        target.begin(zxid, bytes as usize / ZNODE_BYTES_GUESS);
         match load_one(&path, zxid, target) {
             Ok(()) => {
                 loaded.zxid = zxid;
@@ -201,11 +206,11 @@ fn load_snapshot<T: Restore>(folder: &Path, target: &mut T) -> Result<Loaded, Re
             }
         }
     }
-    target.begin(Zxid::ZERO);
+    target.begin(Zxid::ZERO, 0);
     Ok(loaded)
 }
 
-fn load_one<T: Restore>(
+fn load_one<T: Recover>(
     path: &Path,
     zxid: Zxid,
     target: &mut T,
@@ -320,10 +325,10 @@ mod tests {
         txns: Vec<(i64, Vec<u8>)>,
     }
 
-    impl Restore for Kept {
+    impl Recover for Kept {
         type Error = Infallible;
 
-        fn begin(&mut self, zxid: Zxid) {
+        fn begin(&mut self, zxid: Zxid, _: usize) {
             self.from.push(zxid);
         }
 
@@ -645,7 +650,7 @@ mod tests {
         );
         assert_eq!(kept.txns[0].0, 4);
         // What lies wholly before it is not needed.
-        std::fs::remove_file(segment_file(dir.path(), 1)).unwrap_or(());
+        std::fs::remove_file(segment_file(dir.path(), 1)).unwrap();
         snapshot_at(dir.path(), 6);
         assert_eq!(open(dir.path()).unwrap().1.txns.len(), 1);
     }

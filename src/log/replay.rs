@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::damage::{Damage, RecoverError};
 use super::format::{BatchHeader, take_record};
-use super::recover::Restore;
+use super::recover::Recover;
 use super::scan::{Found, SegmentReader};
 use crate::ids::Zxid;
 use crate::rt::files::{BLOCK, DiskError};
@@ -48,7 +48,7 @@ pub(super) struct Replay<'t, T> {
     expected: Option<u64>,
 }
 
-impl<'t, T: Restore> Replay<'t, T> {
+impl<'t, T: Recover> Replay<'t, T> {
     /// Over a `target` that holds everything up to `snapshot`.
     pub fn new(target: &'t mut T, snapshot: Zxid, damaged_snapshots: usize) -> Replay<'t, T> {
         let end = LogEnd {

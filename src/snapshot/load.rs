@@ -177,3 +177,98 @@ impl SnapshotReader {
         LoadError::Damaged { path: self.path.clone(), offset, damage }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SessionId;
+    use crate::rt::files::Pace;
+    use crate::snapshot::format::Znode;
+    use crate::snapshot::write::SnapshotWriter;
+
+    fn znode(path: &str) -> Znode<'_> {
+        Znode {
+            path,
+            data: Some(&[7; 100]),
+            acl: 0,
+            czxid: 3,
+            mzxid: 4,
+            pzxid: 3,
+            ctime: 1_700_000_000_000,
+            mtime: 1_700_000_000_001,
+            version: 1,
+            cversion: 0,
+            aversion: 0,
+            ephemeral_owner: 0,
+        }
+    }
+
+    fn written(folder: &Path, znodes: u32) -> PathBuf {
+        let at = Zxid::from_bits(4);
+        let mut writer = SnapshotWriter::create(folder, at, 0, Pace::Full).unwrap();
+        writer.session(SessionId::from_bits(1), 4000).unwrap();
+        for number in 0..znodes {
+            writer.znode(znode(&format!("/node-{number}"))).unwrap();
+        }
+        writer.finish().unwrap().path
+    }
+
+    fn load(path: &Path) -> Result<Totals, LoadError<String>> {
+        SnapshotReader::open(path)?.read_all(|_| Ok(()))
+    }
+
+    #[test]
+    fn a_snapshot_of_many_chunks_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = written(dir.path(), 5000);
+        assert!(std::fs::metadata(&path).unwrap().len() > 500_000);
+        let totals = load(&path).unwrap();
+        assert_eq!(totals, Totals { sessions: 1, acls: 0, znodes: 5000 });
+    }
+
+    #[test]
+    fn a_flip_of_any_byte_or_a_cut_at_any_byte_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = written(dir.path(), 3);
+        let content = std::fs::read(&path).unwrap();
+        assert!(load(&path).is_ok());
+        for at in 0..content.len() {
+            let mut changed = content.clone();
+            changed[at] ^= 0x20;
+            std::fs::write(&path, &changed).unwrap();
+            let refused = load(&path).unwrap_err();
+            assert!(
+                matches!(refused, LoadError::Damaged { .. } | LoadError::Newer { .. }),
+                "byte {at}: {refused}"
+            );
+            std::fs::write(&path, &content[..at]).unwrap();
+            assert!(matches!(load(&path), Err(LoadError::Damaged { .. })), "cut {at}");
+        }
+        std::fs::write(&path, [&content[..], b"x"].concat()).unwrap();
+        let refused = load(&path).unwrap_err().to_string();
+        assert!(refused.contains("something follows the end"), "{refused}");
+    }
+
+    #[test]
+    fn chunks_that_were_swapped_or_lost_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = written(dir.path(), 2000);
+        let content = std::fs::read(&path).unwrap();
+        let header = ChunkHeader::read(&content[SNAPSHOT_HEADER_BYTES..]).unwrap();
+        let second = SNAPSHOT_HEADER_BYTES + CHUNK_HEADER_BYTES + header.length as usize;
+        let lost = [&content[..SNAPSHOT_HEADER_BYTES], &content[second..]].concat();
+        std::fs::write(&path, lost).unwrap();
+        let refused = load(&path).unwrap_err().to_string();
+        assert!(refused.contains("chunk 1 stands where chunk 0 should"), "{refused}");
+    }
+
+    #[test]
+    fn a_record_that_is_refused_is_told_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = written(dir.path(), 3);
+        let reader = SnapshotReader::open::<String>(&path).unwrap();
+        let refused = reader.read_all(|_| Err("no parent".to_owned())).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("no parent") && text.contains("byte 32"), "{text}");
+    }
+}

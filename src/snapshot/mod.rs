@@ -3,4 +3,5 @@
 
 pub mod format;
 pub mod load;
+pub mod take;
 pub mod write;
