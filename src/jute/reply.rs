@@ -127,7 +127,7 @@ pub fn bare(out: &mut Vec<u8>, xid: i32, zxid: Zxid, err: ErrorCode) {
     header(out, xid, zxid, err);
 }
 
-/// The frame of a successful reply whose body is already encoded.
+/// The frame of a reply whose body is already encoded.
 #[inline]
 pub fn with_body(out: &mut Vec<u8>, xid: i32, zxid: Zxid, err: ErrorCode, body: &[u8]) {
     out.extend_from_slice(&length_bytes(HEADER_BYTES + body.len()));
@@ -198,7 +198,7 @@ pub fn path(out: &mut Vec<u8>, xid: i32, zxid: Zxid, path: &str) {
     string(out, path);
 }
 
-/// The frame of a watch event. `zxid` is that of the change (3.9), or -1 for an event that
+/// The frame of a watch event. `zxid` is that of the change (3.9), or -1 (`Zxid::MAX`) for one that
 /// setWatches caused.
 pub fn event(out: &mut Vec<u8>, zxid: Zxid, kind: EventType, path: &str) {
     out.extend_from_slice(&length_bytes(HEADER_BYTES + 12 + path.len()));
