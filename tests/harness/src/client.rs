@@ -22,12 +22,17 @@ pub const SEQUENTIAL: i32 = 2;
 /// A session, to come back to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
+    /// Its id; 0 asks for a new one.
     pub id: i64,
+    /// 16 bytes.
     pub password: Vec<u8>,
+    /// The timeout that was granted.
     pub timeout_ms: i32,
 }
 
-/// A request.
+/// A request, with the fields that its record has. Nodes are created open to everybody; version -1
+/// matches any.
+#[allow(missing_docs)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
     Create { path: String, data: Vec<u8>, flags: i32 },
@@ -95,12 +100,17 @@ impl Op {
 /// What an operation answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// Of create and sync.
     Path(String),
+    /// Of setData and exists.
     Stat(Stat),
+    /// Of getData.
     Data(Vec<u8>, Stat),
+    /// Of getChildren, in the server's order.
     Children(Vec<String>),
     /// One for each operation of a multi.
     Parts(Vec<Answer>),
+    /// Of delete, check, ping and closeSession.
     Nothing,
     /// The error code.
     Refused(i32),
@@ -109,15 +119,20 @@ pub enum Answer {
 /// An answer and what its header said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
+    /// The request's number.
     pub xid: i32,
+    /// A write's own zxid; otherwise the server's last one.
     pub zxid: i64,
+    /// The body.
     pub answer: Answer,
 }
 
 /// A watch event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
+    /// 1 created, 2 deleted, 3 data changed, 4 children changed.
     pub kind: i32,
+    /// The node.
     pub path: String,
 }
 

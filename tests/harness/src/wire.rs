@@ -3,7 +3,8 @@
 
 use std::io;
 
-/// Operation codes.
+/// Operation codes, named as the protocol names them.
+#[allow(missing_docs)]
 pub mod opcode {
     pub const CREATE: i32 = 1;
     pub const DELETE: i32 = 2;
@@ -19,6 +20,7 @@ pub mod opcode {
 }
 
 /// Error codes that the tests expect by name.
+#[allow(missing_docs)]
 pub mod code {
     pub const RUNTIME_INCONSISTENCY: i32 = -2;
     pub const NO_NODE: i32 = -101;
@@ -36,27 +38,32 @@ impl Encoder {
         Encoder(vec![0; 4])
     }
 
+    /// 4 bytes.
     pub fn int(&mut self, value: i32) -> &mut Encoder {
         self.0.extend_from_slice(&value.to_be_bytes());
         self
     }
 
+    /// 8 bytes.
     pub fn long(&mut self, value: i64) -> &mut Encoder {
         self.0.extend_from_slice(&value.to_be_bytes());
         self
     }
 
+    /// 1 byte.
     pub fn bool(&mut self, value: bool) -> &mut Encoder {
         self.0.push(u8::from(value));
         self
     }
 
+    /// A buffer: its length and its bytes.
     pub fn bytes(&mut self, value: &[u8]) -> &mut Encoder {
         self.int(i32::try_from(value.len()).expect("a test sends less than 2 GiB"));
         self.0.extend_from_slice(value);
         self
     }
 
+    /// A string: its length in bytes and its UTF-8.
     pub fn string(&mut self, value: &str) -> &mut Encoder {
         self.bytes(value.as_bytes())
     }
@@ -74,6 +81,7 @@ impl Encoder {
 pub struct Decoder<'a>(&'a [u8]);
 
 /// What a status says, as far as the tests look at it.
+#[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     pub czxid: i64,
@@ -100,14 +108,17 @@ impl<'a> Decoder<'a> {
         Ok(now)
     }
 
+    /// 4 bytes.
     pub fn int(&mut self) -> io::Result<i32> {
         Ok(i32::from_be_bytes(self.take(4)?.try_into().expect("four bytes")))
     }
 
+    /// 8 bytes.
     pub fn long(&mut self) -> io::Result<i64> {
         Ok(i64::from_be_bytes(self.take(8)?.try_into().expect("eight bytes")))
     }
 
+    /// 1 byte.
     pub fn bool(&mut self) -> io::Result<bool> {
         Ok(self.take(1)?[0] != 0)
     }
@@ -118,16 +129,19 @@ impl<'a> Decoder<'a> {
         self.take(usize::try_from(length.max(0)).expect("not negative"))
     }
 
+    /// A string; null reads as empty.
     pub fn string(&mut self) -> io::Result<String> {
         let bytes = self.bytes()?.to_vec();
         String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
+    /// A vector of strings.
     pub fn strings(&mut self) -> io::Result<Vec<String>> {
         let count = self.int()?;
         (0..count.max(0)).map(|_| self.string()).collect()
     }
 
+    /// A status, 68 bytes.
     pub fn stat(&mut self) -> io::Result<Stat> {
         let czxid = self.long()?;
         let mzxid = self.long()?;
