@@ -11,6 +11,7 @@ pub mod ids;
 pub mod jute;
 pub mod limits;
 pub mod log;
+pub mod logging;
 pub mod reactor;
 pub mod rt;
 pub mod snapshot;

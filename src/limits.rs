@@ -55,6 +55,10 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// Operations in one multi. A longer one is answered MARSHALLINGERROR.
 pub const MULTI_OPERATIONS_MAX: usize = 100_000;
 
+/// Milliseconds that the cores may take to end when the server is told to stop. Later: it ends
+/// with an error. What was acknowledged is durable all the same.
+pub const STOP_MS_MAX: u64 = 30_000;
+
 /// Milliseconds that a core may take to answer an operator. Later: the answer says that the server
 /// does not serve.
 pub const ADMIN_ANSWER_MS_MAX: u64 = 1000;

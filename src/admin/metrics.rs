@@ -15,11 +15,9 @@ use super::status::{Totals, VERSION};
 pub struct StartUp {
     /// When the process began to start.
     pub began: Instant,
-    /// Reading the snapshot, milliseconds of it in `zk_startup_snap_load_time`.
-    pub snapshot_load: Duration,
-    /// Reading the log behind the snapshot.
-    pub txns_load: Duration,
-    /// Transactions read from it.
+    /// How long the snapshot and the log behind it took to read.
+    pub recovery: Duration,
+    /// Transactions read from the log.
     pub txns_loaded: u64,
 }
 
@@ -59,13 +57,10 @@ pub fn mntr(
     line(out, "commit_count", consensus.commits);
     line(out, "proposal_count", consensus.proposals);
     line(out, "connection_request_count", counters.handshakes);
-    summary(out, "startup_txns_load_time", once(start_up.txns_load.as_millis() as u64));
     summary(out, "fsynctime", consensus.fsync);
     summary(out, "snapshottime", snapshots);
     summary(out, "startup_txns_loaded", once(start_up.txns_loaded));
-    let loaded = start_up.snapshot_load + start_up.txns_load;
-    summary(out, "dbinittime", once(loaded.as_millis() as u64));
-    summary(out, "startup_snap_load_time", once(start_up.snapshot_load.as_millis() as u64));
+    summary(out, "dbinittime", once(start_up.recovery.as_millis() as u64));
     summary(out, "updatelatency", consensus.update_latency);
     summary(out, "readlatency", totals.read_latency);
 }

@@ -44,6 +44,8 @@ pub struct Overrides {
 pub struct Loaded {
     pub config: Config,
     pub notices: Vec<Notice>,
+    /// Every key that was looked for, given or not: all that are used.
+    pub keys: Vec<&'static str>,
 }
 
 /// The configuration in `file`; without one, the built-in defaults: 127.0.0.1:2181, data under
@@ -153,7 +155,8 @@ pub fn parse(
         ring_depth,
         spin_before_park: Duration::from_micros(spin_us.unwrap_or(0)),
     };
-    Ok(Loaded { config, notices: values.notices })
+    let keys = values.known().to_vec();
+    Ok(Loaded { config, notices: values.notices, keys })
 }
 
 const OUTSTANDING: NonZeroU32 = NonZeroU32::new(1000).unwrap();
@@ -451,7 +454,7 @@ mod tests {
 
     #[test]
     fn without_a_file_the_server_is_on_loopback_only() {
-        let Loaded { config, notices } = load(None, &Overrides::default()).unwrap();
+        let Loaded { config, notices, .. } = load(None, &Overrides::default()).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:2181");
         assert_eq!(config.data_dir, Path::new("ringkeeper-data"));
         assert_eq!(notices, []);

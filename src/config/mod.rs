@@ -13,3 +13,5 @@ mod pinning;
 pub mod properties;
 pub mod settings;
 mod values;
+
+pub use settings::Config;

@@ -2,8 +2,10 @@
 //!
 //! `unsafe` lives here (and in the tree's memory), each block with the reason that it is sound.
 
+pub mod cores;
 pub mod disk;
 pub mod event;
 pub mod files;
 pub mod huge_pages;
 pub mod inbox;
+pub mod process;
