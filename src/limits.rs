@@ -85,3 +85,29 @@ pub const TREE_READERS_MAX: usize = REACTORS_MAX + 16;
 
 const _: () = assert!(GROUP_COMMIT_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit one commit");
 const _: () = assert!(PIPELINE_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit the pipeline");
+
+/// Transactions that may be proposed and not yet committed. Full: the consensus core stops taking
+/// submissions until some are committed.
+pub const PROPOSALS_WAITING_MAX: usize = 1 << 20;
+
+/// Sessions that may be open at once. Full: the connection that asks for one more is closed.
+pub const SESSIONS_MAX: usize = 1_000_000;
+
+/// Entries in the ACL list of one request. More is answered INVALIDACL: duplicates are found by
+/// comparing each with each.
+pub const ACL_ENTRIES_MAX: usize = 1000;
+
+/// Bytes of paths that a closeSession transaction names. The ephemerals beyond are deleted with
+/// the session all the same, as applying a closeSession does.
+pub const CLOSE_SESSION_PATH_BYTES_MAX: usize = 512 << 10;
+
+/// Published batches that the consensus core holds for a reactor whose inbox is full. It stops
+/// preparing at the first, so there are never more than were already gathering or in flight.
+pub const PUBLISHED_HELD_MAX: usize = 8;
+
+/// Submissions that the consensus core takes before it looks after its log and its sessions again.
+pub const SUBMISSIONS_PER_TURN_MAX: usize = 16;
+
+/// Submissions that the consensus core takes out of its inbox and keeps while a reactor's inbox is
+/// full. Full: it leaves the rest in its inbox.
+pub const SUBMISSIONS_PARKED_MAX: usize = SUBMISSIONS_WAITING_MAX * REACTORS_MAX;
