@@ -13,6 +13,9 @@ pub enum ConsensusMessage {
     Ask(ConsensusAsk),
     /// From the housekeeping thread: the snapshot at this zxid is durable.
     SnapshotTaken(Zxid),
+    /// From the housekeeping thread: the snapshot at this zxid could not be written. The next one
+    /// is asked for when enough is logged again.
+    SnapshotFailed(Zxid),
     /// The reactor has drained its inbox, which had been full.
     InboxDrained(ReactorId),
     /// Every reactor has ended: commit and publish what is in flight, flush, and end.

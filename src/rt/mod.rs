@@ -2,6 +2,7 @@
 //!
 //! `unsafe` lives here (and in the tree's memory), each block with the reason that it is sound.
 
+pub mod clock;
 pub mod cores;
 pub mod disk;
 pub mod event;
@@ -9,3 +10,4 @@ pub mod files;
 pub mod huge_pages;
 pub mod inbox;
 pub mod process;
+pub mod timer;

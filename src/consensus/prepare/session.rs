@@ -1,0 +1,95 @@
+//! createSession and closeSession.
+
+use crate::consensus::batch::Batch;
+use crate::consensus::handoff::Outcome;
+use crate::consensus::sessions::Owner;
+use crate::ids::SessionId;
+use crate::jute::error_code::ErrorCode;
+use crate::jute::opcode::OpCode;
+use crate::jute::txn;
+use crate::limits::CLOSE_SESSION_PATH_BYTES_MAX;
+
+use super::write::{Prepare, Prepared, Stamp};
+
+impl Prepare {
+    /// Opens a session on the connection `owner`. No transaction: there are too many sessions.
+    pub fn open_session(
+        &mut self,
+        owner: Owner,
+        timeout_ms: i32,
+        stamp: Stamp,
+        batch: &mut Batch,
+    ) -> Prepared {
+        let Some(session) = self.sessions.new_id() else {
+            batch.answer(owner, 0, Outcome::Close);
+            return Prepared::Answered;
+        };
+        self.sessions.open(session, timeout_ms, owner, stamp.zxid, stamp.now_ms);
+        self.tree.begin(stamp.zxid, stamp.time_ms);
+        self.begin_txn(session, 0, OpCode::CREATE_SESSION, stamp);
+        txn::encode_create_session(&mut self.txn, timeout_ms);
+        batch.end_txn(stamp.zxid);
+        batch.answer(owner, 0, Outcome::SessionOpened { session, timeout_ms });
+        Prepared::Txn
+    }
+
+    /// Ends a session that has expired.
+    pub fn expire_session(&mut self, session: SessionId, stamp: Stamp, batch: &mut Batch) {
+        self.end_session(session, 0, stamp, batch);
+        batch.end_txn(stamp.zxid);
+    }
+
+    /// Ends a session as its client asked for.
+    pub(super) fn close_session(
+        &mut self,
+        from: Owner,
+        session: SessionId,
+        xid: i32,
+        stamp: Stamp,
+        batch: &mut Batch,
+    ) {
+        let err = match self.allowed(session, from) {
+            Ok(()) => {
+                self.end_session(session, xid, stamp, batch);
+                ErrorCode::Ok
+            }
+            Err(err) => {
+                self.tree.begin(stamp.zxid, stamp.time_ms);
+                self.begin_txn(session, xid, OpCode::ERROR, stamp);
+                txn::encode_error(&mut self.txn, err.code());
+                err
+            }
+        };
+        batch.end_txn(stamp.zxid);
+        let outcome = match err {
+            ErrorCode::SessionMoved => Outcome::Close,
+            _ => Outcome::ReplyAndClose { err, body: 0..0 },
+        };
+        batch.answer(from, xid, outcome);
+    }
+
+    /// Prepares a closeSession: the session takes no more writes, its ephemerals vanish.
+    fn end_session(&mut self, session: SessionId, xid: i32, stamp: Stamp, batch: &mut Batch) {
+        let closing = self.sessions.close(session);
+        assert!(closing, "session {session} is closed twice");
+        let paths: Vec<String> = self.tree.ephemerals(session).collect();
+        self.tree.begin(stamp.zxid, stamp.time_ms);
+        {
+            let mut write = self.writing(None, session, Ok(()), stamp, &mut batch.changes);
+            for path in &paths {
+                write.remove(path);
+            }
+        }
+        batch.close_session(session);
+        self.begin_txn(session, xid, OpCode::CLOSE_SESSION, stamp);
+        // Whoever applies it deletes every ephemeral of the session, named or not, so a session
+        // with very many of them need not make a transaction that is too large to read back.
+        let mut room = CLOSE_SESSION_PATH_BYTES_MAX;
+        let named = paths.iter().map(String::as_str).take_while(|path| {
+            let left = room.checked_sub(4 + path.len());
+            room = left.unwrap_or(0);
+            left.is_some()
+        });
+        txn::encode_close_session(&mut self.txn, named);
+    }
+}

@@ -1,0 +1,335 @@
+//! One write request: decoded, prepared, answered.
+
+use std::mem;
+use std::ops::Range;
+
+use crate::consensus::batch::{Batch, Changes};
+use crate::consensus::handoff::{IdentityIndex, Outcome};
+use crate::consensus::identities::Identities;
+use crate::consensus::sessions::{Owner, Refusal, Sessions};
+use crate::ids::{SessionId, Zxid};
+use crate::jute::codec;
+use crate::jute::decode::DecodeError;
+use crate::jute::error_code::ErrorCode;
+use crate::jute::opcode::OpCode;
+use crate::jute::records::{Acl, Id, ReconfigRequest, Stat};
+use crate::jute::reply;
+use crate::jute::request::{Create, Multi, PathVersion, SetAcl, SetData};
+use crate::jute::txn::{self, TxnHeader};
+use crate::tree::Writer;
+use crate::tree::acl;
+
+use super::acls::CheckedAcls;
+
+/// What the configuration says about writes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// `extendedTypesEnabled`: whether there may be TTL znodes.
+    pub extended_types: bool,
+    /// `zookeeper.skipACL`: whether ACLs are stored but not looked at.
+    pub skip_acl: bool,
+}
+
+/// A write request as a reactor handed it over.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub from: Owner,
+    pub session: SessionId,
+    pub xid: i32,
+    pub op: OpCode,
+    pub identity: IdentityIndex,
+    /// The record behind the header.
+    pub body: &'a [u8],
+}
+
+/// The zxid that a transaction will have if it becomes one, and the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    pub zxid: Zxid,
+    /// Milliseconds since 1970.
+    pub time_ms: i64,
+    /// Milliseconds of the monotonic clock.
+    pub now_ms: u64,
+}
+
+/// What came of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// A transaction, which lies in `Prepare::txn`; the zxid is used.
+    Txn,
+    /// An answer and nothing else.
+    Answered,
+}
+
+/// Everything that writes are checked against and applied to.
+pub struct Prepare {
+    pub tree: Writer,
+    pub sessions: Sessions,
+    pub identities: Identities,
+    settings: Settings,
+    acls: CheckedAcls,
+    /// The transaction prepared last, as it travels in a PROPOSAL.
+    pub(super) txn: Vec<u8>,
+    /// The record of one operation, kept for its memory.
+    record: Vec<u8>,
+    /// The body of a multi's reply, kept for its memory.
+    multi_body: Vec<u8>,
+}
+
+/// One request while it is prepared.
+pub(super) struct Write<'a> {
+    pub tree: &'a mut Writer,
+    pub acls: &'a mut CheckedAcls,
+    pub changes: &'a mut Changes,
+    /// The operation's record in the transaction; empty when the operation begins.
+    pub record: &'a mut Vec<u8>,
+    pub extended_types: bool,
+    pub client: Client<'a>,
+    /// Whether the session may write. Asked by each operation when its turn comes among the
+    /// checks.
+    pub allowed: Result<(), ErrorCode>,
+    pub session: SessionId,
+    pub zxid: Zxid,
+    pub time_ms: i64,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client<'a> {
+    pub ids: &'a [Id],
+    skip_acl: bool,
+}
+
+impl Client<'_> {
+    /// Whether the client may do `perm` to a znode with this ACL.
+    pub fn may(self, perm: i32, acl: &[Acl]) -> Result<(), ErrorCode> {
+        let may = self.skip_acl || acl::allows(acl, perm, self.ids);
+        if may { Ok(()) } else { Err(ErrorCode::NoAuth) }
+    }
+}
+
+/// An operation that was prepared.
+#[derive(Debug)]
+pub(super) enum Done {
+    Created { op: OpCode, path: Range<u32>, stat: Stat },
+    Deleted,
+    Set(Stat),
+    AclSet(Stat),
+    Checked,
+}
+
+/// A request's record.
+enum Record<'a> {
+    Create(Create<'a>),
+    Delete(PathVersion<'a>),
+    SetData(SetData<'a>),
+    SetAcl(SetAcl<'a>),
+    Multi(Multi<'a>),
+    /// Refused whatever it says.
+    Refused(ErrorCode),
+}
+
+impl<'a> Record<'a> {
+    fn decode(op: OpCode, body: &'a [u8]) -> Result<Record<'a>, DecodeError> {
+        Ok(match op {
+            OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL => {
+                Record::Create(Create::decode(op, body)?)
+            }
+            OpCode::DELETE => Record::Delete(PathVersion::decode(body)?),
+            OpCode::SET_DATA => Record::SetData(SetData::decode(body)?),
+            OpCode::SET_ACL => Record::SetAcl(SetAcl::decode(body)?),
+            OpCode::MULTI => Record::Multi(Multi::decode(op, body)?),
+            OpCode::RECONFIG => {
+                codec::from_slice::<ReconfigRequest>(body)?;
+                Record::Refused(ErrorCode::ReconfigDisabled)
+            }
+            // ZooKeeper takes it from clients, without a look at any ACL, and deletes what it
+            // names. It is meant for the server itself.
+            OpCode::DELETE_CONTAINER => Record::Refused(ErrorCode::BadArguments),
+            _ => Record::Refused(ErrorCode::Unimplemented),
+        })
+    }
+}
+
+impl Prepare {
+    /// Prepares on the newest version of `tree`, for the sessions recovered, with no identity
+    /// defined by any of `reactors` reactors.
+    pub fn new(tree: Writer, sessions: Sessions, reactors: usize, settings: Settings) -> Prepare {
+        Prepare {
+            tree,
+            sessions,
+            identities: Identities::new(reactors),
+            settings,
+            acls: CheckedAcls::default(),
+            txn: Vec::new(),
+            record: Vec::new(),
+            multi_body: Vec::new(),
+        }
+    }
+
+    /// The transaction prepared last: header and record, as they travel in a PROPOSAL.
+    pub fn txn(&self) -> &[u8] {
+        &self.txn
+    }
+
+    /// Prepares a write request and puts its answer and effects into `batch`. The tree is at
+    /// `stamp.zxid` afterwards if it became a transaction.
+    pub fn write(&mut self, request: &Request<'_>, stamp: Stamp, batch: &mut Batch) -> Prepared {
+        if request.op == OpCode::CLOSE_SESSION {
+            self.close_session(request.from, request.session, request.xid, stamp, batch);
+            return Prepared::Txn;
+        }
+        let record = match Record::decode(request.op, request.body) {
+            Ok(record) => record,
+            // In ZooKeeper a multi gets its zxid before it is decoded, and everything else behind.
+            Err(_) if request.op == OpCode::MULTI => Record::Refused(ErrorCode::MarshallingError),
+            Err(_) => {
+                batch.reply(request.from, request.xid, ErrorCode::MarshallingError, |_, _| ());
+                return Prepared::Answered;
+            }
+        };
+        self.tree.begin(stamp.zxid, stamp.time_ms);
+        if let Record::Multi(multi) = record {
+            self.multi(request, &multi, stamp, batch);
+            return Prepared::Txn;
+        }
+        match self.single(request, &record, stamp, &mut batch.changes) {
+            Ok(done) => {
+                self.begin_txn(request.session, request.xid, request.op, stamp);
+                self.txn.extend_from_slice(&self.record);
+                batch.end_txn(stamp.zxid);
+                batch.reply(request.from, request.xid, ErrorCode::Ok, |body, changes| {
+                    append_result(body, changes, &done);
+                });
+            }
+            Err(err) => self.refuse(request, err, stamp, batch),
+        }
+        Prepared::Txn
+    }
+
+    fn single(
+        &mut self,
+        request: &Request<'_>,
+        record: &Record<'_>,
+        stamp: Stamp,
+        changes: &mut Changes,
+    ) -> Result<Done, ErrorCode> {
+        let allowed = self.allowed(request.session, request.from);
+        let mut write = self.writing(Some(request), request.session, allowed, stamp, changes);
+        match record {
+            Record::Create(create) => write.create(request.op, create),
+            Record::Delete(delete) => write.delete(delete),
+            Record::SetData(set) => write.set_data(set),
+            Record::SetAcl(set) => write.set_acl(set),
+            Record::Refused(err) => Err(*err),
+            Record::Multi(_) => unreachable!("prepared by multi"),
+        }
+    }
+
+    fn multi(&mut self, request: &Request<'_>, multi: &Multi<'_>, stamp: Stamp, batch: &mut Batch) {
+        let allowed = self.allowed(request.session, request.from);
+        self.begin_txn(request.session, request.xid, OpCode::MULTI, stamp);
+        let mut txn = mem::take(&mut self.txn);
+        let mut body = mem::take(&mut self.multi_body);
+        body.clear();
+        let changes = &mut batch.changes;
+        let result = self
+            .writing(Some(request), request.session, allowed, stamp, changes)
+            .multi(multi, &mut txn, &mut body);
+        self.txn = txn;
+        batch.end_txn(stamp.zxid);
+        if result == Err(ErrorCode::SessionMoved) {
+            batch.answer(request.from, request.xid, Outcome::Close);
+        } else {
+            // The header says Ok even if the multi failed.
+            batch.reply(request.from, request.xid, ErrorCode::Ok, |out, _| {
+                out.extend_from_slice(&body);
+            });
+        }
+        self.multi_body = body;
+    }
+
+    /// The request failed: an error transaction, and the answer that tells the client.
+    fn refuse(&mut self, request: &Request<'_>, err: ErrorCode, stamp: Stamp, batch: &mut Batch) {
+        self.begin_txn(request.session, request.xid, OpCode::ERROR, stamp);
+        txn::encode_error(&mut self.txn, err.code());
+        batch.end_txn(stamp.zxid);
+        match err {
+            // A client never sees this code: it has another connection by now.
+            ErrorCode::SessionMoved => batch.answer(request.from, request.xid, Outcome::Close),
+            _ => batch.reply(request.from, request.xid, err, |_, _| ()),
+        }
+    }
+
+    /// Whether `session` may write (or sync) through the connection `from`.
+    ///
+    /// # Errors
+    /// UnknownSession, SessionExpired or SessionMoved.
+    pub fn allowed(&mut self, session: SessionId, from: Owner) -> Result<(), ErrorCode> {
+        self.sessions.check(session, from).map_err(|refusal| match refusal {
+            Refusal::Unknown => ErrorCode::UnknownSession,
+            Refusal::Closing => ErrorCode::SessionExpired,
+            Refusal::Moved => ErrorCode::SessionMoved,
+        })
+    }
+
+    /// Begins a transaction in `self.txn` with its header.
+    pub(super) fn begin_txn(&mut self, session: SessionId, xid: i32, op: OpCode, stamp: Stamp) {
+        self.txn.clear();
+        let header = TxnHeader {
+            client_id: session,
+            cxid: xid,
+            zxid: stamp.zxid,
+            time_ms: stamp.time_ms,
+            op,
+        };
+        txn::encode_header(&mut self.txn, &header);
+    }
+
+    /// What the operations of one request work with. Without a `request` it is the server itself
+    /// that acts.
+    pub(super) fn writing<'a>(
+        &'a mut self,
+        request: Option<&Request<'_>>,
+        session: SessionId,
+        allowed: Result<(), ErrorCode>,
+        stamp: Stamp,
+        changes: &'a mut Changes,
+    ) -> Write<'a> {
+        self.record.clear();
+        let ids = request
+            .map_or(&[][..], |request| self.identities.get(request.from.reactor, request.identity));
+        Write {
+            tree: &mut self.tree,
+            acls: &mut self.acls,
+            changes,
+            record: &mut self.record,
+            extended_types: self.settings.extended_types,
+            client: Client { ids, skip_acl: self.settings.skip_acl },
+            allowed,
+            session,
+            zxid: stamp.zxid,
+            time_ms: stamp.time_ms,
+        }
+    }
+}
+
+/// The body of the reply to an operation that stood alone.
+fn append_result(body: &mut Vec<u8>, changes: &Changes, done: &Done) {
+    match done {
+        Done::Created { op, path, stat } => {
+            reply::string(body, changes.path(path));
+            if *op != OpCode::CREATE {
+                reply::stat(body, stat);
+            }
+        }
+        Done::Set(stat) | Done::AclSet(stat) => reply::stat(body, stat),
+        Done::Deleted => {}
+        Done::Checked => unreachable!("a check stands in a multi only"),
+    }
+}
+
+/// The length of a znode's data as its status tells it: null has none.
+pub(super) fn length(data: Option<&[u8]>) -> i32 {
+    data.map_or(0, |data| i32::try_from(data.len()).expect("no frame is longer"))
+}

@@ -1,0 +1,551 @@
+//! The loop of the consensus core's thread: take submissions, prepare and log them, start a flush
+//! when none is in flight, publish what is committed, let sessions expire. Runs on an executor of
+//! its own; the only place where the core meets the disk, the clock and its inbox.
+//!
+//! Invariants: one flush is in flight while the next batch gathers. Nothing is published before its
+//! flush is done. A flush that fails ends the loop: what is durable is not known any more, so
+//! nothing more may be acknowledged.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport};
+use crate::consensus::core::{Core, Moment, note};
+use crate::consensus::handoff::Submission;
+use crate::consensus::message::ConsensusMessage;
+use crate::consensus::prepare::write::{Prepare, Settings};
+use crate::consensus::publish::Publisher;
+use crate::consensus::sessions::Sessions;
+use crate::consensus::snapshots::{RequestSnapshot, SnapshotPolicy, SnapshotRequest, Snapshots};
+use crate::ids::{Epoch, ServerId};
+use crate::limits::{
+    GROUP_COMMIT_BYTES_MAX, PROPOSALS_WAITING_MAX, SUBMISSIONS_PARKED_MAX, SUBMISSIONS_PER_TURN_MAX,
+};
+use crate::log::group_commit::{Flush, Flushed, GroupCommit, LogError};
+use crate::reactor::message::ReactorMessage;
+use crate::rt::clock;
+use crate::rt::inbox::{RingInbox, TaskInbox};
+use crate::rt::timer::Sleep;
+use crate::tree::{Registry, Writer};
+use crate::zab::quorum::Voters;
+use crate::zab::step::{Reign, Start};
+
+/// How long to wait before trying again to give a batch to a reactor whose inbox is full, should it
+/// not say that it has drained it.
+const RETRY: Duration = Duration::from_millis(5);
+
+/// How long the loop lies down between two turns while a flush is in flight. The executor submits
+/// and completes I/O only when its tasks wait; a loop that always finds messages would never let
+/// it. Nothing is late for it: what comes meanwhile cannot be flushed before.
+const BREATH: Duration = Duration::from_micros(10);
+
+/// What a standalone server's consensus core works with.
+pub struct Setup {
+    pub me: ServerId,
+    /// The recovered tree.
+    pub tree: Writer,
+    pub registry: Registry,
+    /// The recovered sessions.
+    pub sessions: Sessions,
+    /// Open where recovery found the log's end: at the tree's newest transaction.
+    pub log: GroupCommit,
+    /// Its own inbox.
+    pub inbox: TaskInbox<ConsensusMessage>,
+    /// Those of the reactors, by `ReactorId`.
+    pub reactors: Vec<RingInbox<ReactorMessage>>,
+    pub settings: Settings,
+    /// `tickTime`, milliseconds.
+    pub tick_ms: u64,
+    /// Bytes that gather before no more submissions are taken: at most `GROUP_COMMIT_BYTES_MAX`.
+    pub group_commit_bytes: usize,
+    pub snapshots: SnapshotPolicy,
+    pub request_snapshot: RequestSnapshot,
+}
+
+/// Runs the consensus core until it is told to stop, then finishes what is in flight. Must run on
+/// the executor on which `setup.log` was opened.
+///
+/// # Errors
+/// The log could not be written. The process must end: no later write may be acknowledged.
+pub async fn run(setup: Setup) -> Result<(), LogError> {
+    Turns::new(setup).run().await
+}
+
+struct Turns {
+    core: Core,
+    registry: Registry,
+    log: GroupCommit,
+    flush: Option<Flush>,
+    inbox: TaskInbox<ConsensusMessage>,
+    /// Taken from the inbox while a reactor was full, to see what is behind.
+    parked: VecDeque<Submission>,
+    publisher: Publisher,
+    snapshots: Snapshots,
+    request_snapshot: RequestSnapshot,
+    group_commit_bytes: usize,
+    tick_ms: u64,
+    tick: Option<Sleep>,
+    retry: Option<Sleep>,
+    breath: Option<Sleep>,
+    fsync: LatencyReport,
+    stopping: bool,
+}
+
+/// What ends a wait.
+enum Woken {
+    Flushed(Result<Flushed, LogError>),
+    Message,
+    Time,
+}
+
+impl Turns {
+    fn new(setup: Setup) -> Turns {
+        let reactors = setup.reactors.len();
+        let start = Start {
+            me: setup.me,
+            voters: Voters::alone(setup.me),
+            accepted: Epoch::default(),
+            current: Epoch::default(),
+            last_logged: setup.log.last_appended(),
+            reign: Reign::Continued,
+        };
+        let prepare = Prepare::new(setup.tree, setup.sessions, reactors, setup.settings);
+        Turns {
+            core: Core::new(prepare, start, reactors, moment()),
+            registry: setup.registry,
+            log: setup.log,
+            flush: None,
+            inbox: setup.inbox,
+            parked: VecDeque::new(),
+            publisher: Publisher::new(setup.reactors),
+            snapshots: Snapshots::new(setup.snapshots, clock::boot_ms()),
+            request_snapshot: setup.request_snapshot,
+            group_commit_bytes: setup.group_commit_bytes.min(GROUP_COMMIT_BYTES_MAX),
+            tick_ms: setup.tick_ms,
+            tick: None,
+            retry: None,
+            breath: None,
+            fsync: LatencyReport::default(),
+            stopping: false,
+        }
+    }
+
+    async fn run(mut self) -> Result<(), LogError> {
+        loop {
+            self.publisher.retry();
+            // What gathered during the last flush goes first; nothing need wait for it.
+            self.start_flush();
+            self.take_messages();
+            self.expire_sessions();
+            self.start_flush();
+            let publisher = &mut self.publisher;
+            self.core.publish_answers(|batch| publisher.publish(batch));
+            self.ask_for_snapshot();
+            if self.stopping && self.flush.is_none() {
+                return Ok(());
+            }
+            match poll_fn(|context| self.poll(context)).await {
+                Woken::Flushed(flushed) => self.flushed(flushed?),
+                Woken::Message | Woken::Time => {}
+            }
+        }
+    }
+
+    /// Whether there is room for what more submissions would bring.
+    fn prepares(&self) -> bool {
+        !self.stopping
+            && !self.publisher.is_held()
+            && self.log.gathered_bytes() < self.group_commit_bytes
+            && self.core.outstanding() < PROPOSALS_WAITING_MAX / 2
+    }
+
+    /// Whether the inbox is looked at. Also while a reactor is full, for the news that it is not,
+    /// or that all is over, may stand behind submissions, which are parked.
+    fn takes(&self) -> bool {
+        let parks = self.publisher.is_held() && self.parked.len() < SUBMISSIONS_PARKED_MAX;
+        self.prepares() || parks && !self.stopping
+    }
+
+    fn take_messages(&mut self) {
+        let mut moment = None;
+        for _ in 0..SUBMISSIONS_PER_TURN_MAX {
+            let message = match self.prepares().then(|| self.parked.pop_front()).flatten() {
+                Some(submission) => Some(ConsensusMessage::Submission(submission)),
+                None if self.takes() => self.inbox.take(),
+                None => None,
+            };
+            match message {
+                Some(ConsensusMessage::Submission(submission)) if !self.prepares() => {
+                    self.parked.push_back(submission);
+                }
+                Some(ConsensusMessage::Submission(submission)) => {
+                    let moment = *moment.get_or_insert_with(self::moment);
+                    let log = &mut self.log;
+                    self.core.submit(submission, moment, &mut |zxid, txn: &[u8]| {
+                        log.append(zxid, |out| out.extend_from_slice(txn));
+                    });
+                }
+                Some(ConsensusMessage::Ask(ask)) => self.answer(ask),
+                Some(ConsensusMessage::SnapshotTaken(zxid)) => {
+                    tracing::debug!(%zxid, "the snapshot is taken");
+                    self.snapshots.done(true);
+                }
+                Some(ConsensusMessage::SnapshotFailed(zxid)) => {
+                    tracing::warn!(%zxid, "the snapshot was not taken; the log holds everything");
+                    self.snapshots.done(false);
+                }
+                Some(ConsensusMessage::InboxDrained(_)) => self.publisher.retry(),
+                Some(ConsensusMessage::Stop) => self.stopping = true,
+                None => return,
+            }
+        }
+    }
+
+    /// Only when everything that was heard of the sessions is taken, unless that never ends.
+    fn expire_sessions(&mut self) {
+        let Some(due_ms) = self.core.next_expiry_ms() else { return };
+        let moment = moment();
+        let overdue = due_ms + self.tick_ms <= moment.now_ms;
+        if due_ms > moment.now_ms || !self.prepares() || !(self.inbox.is_empty() || overdue) {
+            return;
+        }
+        let log = &mut self.log;
+        self.core.expire(moment, &mut |zxid, txn: &[u8]| {
+            log.append(zxid, |out| out.extend_from_slice(txn));
+        });
+    }
+
+    fn start_flush(&mut self) {
+        if self.flush.is_none() && self.log.gathered_txns() > 0 {
+            self.core.seal();
+            self.flush = Some(self.log.start_flush());
+            self.breath = None;
+        }
+    }
+
+    fn flushed(&mut self, flushed: Flushed) {
+        self.flush = None;
+        note(&mut self.fsync, flushed.took.as_secs_f64() * 1000.0, 1);
+        self.snapshots.count(u64::from(flushed.txns), flushed.bytes);
+        let publisher = &mut self.publisher;
+        self.core.durable(flushed.through, moment(), |batch| publisher.publish(batch));
+    }
+
+    fn ask_for_snapshot(&mut self) {
+        if !self.snapshots.is_due() || self.stopping {
+            return;
+        }
+        let mut reader = self.registry.reader();
+        let zxid = reader.hold_newest();
+        assert!(zxid == self.core.committed(), "{zxid} is pinned, not what is committed");
+        let sessions = self.core.committed_sessions();
+        // A housekeeping thread that cannot take it now is asked again in a later turn.
+        if (self.request_snapshot)(SnapshotRequest { zxid, reader, sessions }) {
+            self.snapshots.begun();
+        }
+    }
+
+    fn answer(&mut self, ask: ConsensusAsk) {
+        if matches!(ask, ConsensusAsk::ResetServerStats) {
+            self.fsync = LatencyReport::default();
+        }
+        let log = ConsensusReport {
+            snapshots: self.snapshots.taken(),
+            fsync: self.fsync,
+            ..ConsensusReport::default()
+        };
+        self.core.answer(ask, log, moment());
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Woken> {
+        if let Some(flush) = &mut self.flush
+            && let Poll::Ready(flushed) = Pin::new(flush).poll(context)
+        {
+            return Poll::Ready(Woken::Flushed(flushed));
+        }
+        let parked = self.prepares() && !self.parked.is_empty();
+        if parked || self.takes() && self.inbox.poll_ready(context).is_ready() {
+            if self.flush.is_none() || poll_sleep(&mut self.breath, context, || BREATH) {
+                return Poll::Ready(Woken::Message);
+            }
+            return Poll::Pending;
+        }
+        let tick_ms = self.tick_ms;
+        let held = self.publisher.is_held();
+        if poll_sleep(&mut self.tick, context, || until_next_tick(tick_ms))
+            || held && poll_sleep(&mut self.retry, context, || RETRY)
+        {
+            return Poll::Ready(Woken::Time);
+        }
+        Poll::Pending
+    }
+}
+
+/// Polls the sleep in `slot`, which is made if there is none, and emptied when it is over.
+fn poll_sleep(
+    slot: &mut Option<Sleep>,
+    context: &mut Context<'_>,
+    duration: impl FnOnce() -> Duration,
+) -> bool {
+    let sleep = slot.get_or_insert_with(|| Sleep::new(duration()));
+    let over = Pin::new(sleep).poll(context).is_ready();
+    if over {
+        *slot = None;
+    }
+    over
+}
+
+fn moment() -> Moment {
+    Moment { wall_ms: clock::wall_ms(), now_ms: clock::monotonic_ms() }
+}
+
+/// Sessions expire in whole ticks, counted from the start of the clock.
+fn until_next_tick(tick_ms: u64) -> Duration {
+    Duration::from_millis(tick_ms - clock::monotonic_ms() % tick_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::mpsc::sync_channel;
+    use std::sync::{Arc, Mutex};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::consensus::handoff::{Answer, Entry, IdentityIndex, Outcome, Published};
+    use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
+    use crate::jute::opcode::OpCode;
+    use crate::log::group_commit::Tail;
+    use crate::log::segment;
+    use crate::log::spares::Spares;
+    use crate::rt::disk::run_here;
+    use crate::rt::files::{BLOCK, Pace};
+
+    const CONN: ConnId = ConnId { slot: 0, tenant: 0 };
+    const TICK_MS: u64 = 50;
+
+    /// A consensus core on a thread of its own, with one reactor that the test plays.
+    struct Running {
+        inbox: TaskInbox<ConsensusMessage>,
+        reactor: RingInbox<ReactorMessage>,
+        core: std::thread::JoinHandle<Result<(), LogError>>,
+        snapshots: Arc<Mutex<Vec<(Zxid, usize)>>>,
+    }
+
+    fn start(folder: &Path, reactor_room: usize, log: Option<&Path>) -> Running {
+        let inbox = TaskInbox::new(64);
+        let reactor = RingInbox::new(reactor_room).unwrap();
+        let snapshots = Arc::new(Mutex::new(Vec::new()));
+        let mut segment = segment::prepare(folder, 1, 256 * BLOCK as u64, Pace::Full).unwrap();
+        if let Some(log) = log {
+            segment.path = log.to_owned();
+        }
+        let spares = Spares::new(folder, 256 * BLOCK as u64, None);
+        let (its_inbox, its_reactor) = (inbox.clone(), reactor.clone());
+        let its_snapshots = Arc::clone(&snapshots);
+        let core = std::thread::spawn(move || {
+            run_here(async move {
+                let last_zxid = Zxid::ZERO;
+                let tail = Tail { segment, position: BLOCK as u64, sequence: 1, last_zxid };
+                let (tree, registry) = Writer::new();
+                run(Setup {
+                    me: ServerId::STANDALONE,
+                    tree,
+                    registry,
+                    sessions: Sessions::new(ServerId::STANDALONE, TICK_MS, 5),
+                    log: GroupCommit::open(tail, spares).await?,
+                    inbox: its_inbox,
+                    reactors: vec![its_reactor],
+                    settings: Settings::default(),
+                    tick_ms: TICK_MS,
+                    group_commit_bytes: GROUP_COMMIT_BYTES_MAX,
+                    snapshots: SnapshotPolicy { txns: 10, log_bytes: None },
+                    request_snapshot: Box::new(move |request: SnapshotRequest| {
+                        let root = request.reader.at(request.zxid).get("/").unwrap();
+                        assert!(root.num_children() > 1, "nothing of what was committed");
+                        let of = (request.zxid, request.sessions.len());
+                        its_snapshots.lock().unwrap().push(of);
+                        true
+                    }),
+                })
+                .await
+            })
+        });
+        Running { inbox, reactor, core, snapshots }
+    }
+
+    impl Running {
+        fn submit(&self, entries: Vec<Entry>, bytes: Vec<u8>) {
+            let submission = Submission { reactor: ReactorId(0), entries, bytes };
+            let mut message = ConsensusMessage::Submission(submission);
+            while let Err(back) = self.inbox.send(message) {
+                message = back;
+                std::thread::yield_now();
+            }
+        }
+
+        fn next(&self) -> Arc<Published> {
+            let began = Instant::now();
+            loop {
+                match self.reactor.take() {
+                    Some(ReactorMessage::Published(batch)) => return batch,
+                    Some(other) => panic!("not a batch: {other:?}"),
+                    None => std::thread::sleep(Duration::from_micros(50)),
+                }
+                assert!(began.elapsed() < Duration::from_secs(20), "nothing is published");
+            }
+        }
+
+        /// The answers of as many batches as it takes to have `count`.
+        fn answers(&self, count: usize) -> Vec<Answer> {
+            let mut answers = Vec::new();
+            while answers.len() < count {
+                answers.extend(self.next().answers[0].list.iter().cloned());
+            }
+            answers
+        }
+
+        fn open_session(&self, timeout_ms: i32) -> SessionId {
+            let index = IdentityIndex(0);
+            let identity = Entry::DefineIdentity { index, ids: Vec::new() };
+            self.submit(vec![identity, Entry::OpenSession { conn: CONN, timeout_ms }], Vec::new());
+            match self.answers(1)[..] {
+                [Answer { outcome: Outcome::SessionOpened { session, .. }, .. }] => session,
+                ref other => panic!("no session: {other:?}"),
+            }
+        }
+
+        fn stop(self) -> Result<(), LogError> {
+            while self.inbox.send(ConsensusMessage::Stop).is_err() {
+                std::thread::yield_now();
+            }
+            self.core.join().unwrap()
+        }
+    }
+
+    fn write(session: SessionId, xid: i32, op: OpCode, body: &[u8]) -> Entry {
+        let (identity, body) = (IdentityIndex(0), 0..body.len() as u32);
+        Entry::Write { conn: CONN, session, xid, op, identity, body }
+    }
+
+    fn create(path: &str, flags: i32) -> Vec<u8> {
+        use crate::jute::records::{Acl, Id};
+        use crate::jute::reply::{acl, buffer, int, string};
+        let mut body = Vec::new();
+        string(&mut body, path);
+        buffer(&mut body, Some(b"data"));
+        let id = Id { scheme: "world".to_owned(), id: "anyone".to_owned() };
+        acl(&mut body, &[Acl { perms: 31, id }]);
+        int(&mut body, flags);
+        body
+    }
+
+    #[test]
+    fn writes_are_answered_in_order_and_the_loop_ends_when_told_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(dir.path(), 1024, None);
+        let session = running.open_session(30_000);
+        let body = create("/n", 2);
+        for first in (0..300).step_by(3) {
+            let writes = (first..first + 3).map(|xid| write(session, xid, OpCode::CREATE, &body));
+            let sync = Entry::Sync { conn: CONN, session, xid: 1000 + first };
+            running.submit(writes.chain([sync]).collect(), body.clone());
+        }
+        let xids: Vec<i32> = running.answers(400).iter().map(|answer| answer.xid).collect();
+        let expected: Vec<i32> =
+            (0..300).step_by(3).flat_map(|xid| [xid, xid + 1, xid + 2, 1000 + xid]).collect();
+        assert_eq!(xids, expected);
+        running.stop().unwrap();
+    }
+
+    #[test]
+    fn a_session_that_is_silent_expires_and_its_ephemerals_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(dir.path(), 1024, None);
+        let session = running.open_session(100);
+        let body = create("/n", 1);
+        running.submit(vec![write(session, 1, OpCode::CREATE, &body)], body);
+        running.answers(1);
+        let batch = running.next();
+        use crate::consensus::handoff::Effect;
+        let [Effect::Deleted { path }, Effect::SessionClosed { session: closed }] =
+            &batch.effects[..]
+        else {
+            panic!("no expiry: {:?}", batch.effects);
+        };
+        assert_eq!(&batch.paths[path.start as usize..path.end as usize], "/n");
+        assert_eq!(*closed, session);
+        running.stop().unwrap();
+    }
+
+    #[test]
+    fn a_full_reactor_stops_preparing_and_loses_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(dir.path(), 1, None);
+        let session = running.open_session(30_000);
+        let body = create("/n", 2);
+        for xid in 0..40 {
+            running.submit(vec![write(session, xid, OpCode::CREATE, &body)], body.clone());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // A question is answered all the same.
+        let (to, answer) = sync_channel(1);
+        let ask = ConsensusAsk::Report { ephemerals: false, to };
+        running.inbox.send(ConsensusMessage::Ask(ask)).unwrap();
+        let report = answer.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(report.proposals < 41, "{} of 41 prepared for a full reactor", report.proposals);
+        let xids: Vec<i32> = running.answers(40).iter().map(|answer| answer.xid).collect();
+        assert_eq!(xids, (0..40).collect::<Vec<_>>());
+        running.stop().unwrap();
+    }
+
+    #[test]
+    fn a_reactor_that_ended_while_it_was_full_does_not_keep_the_loop_from_ending() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(dir.path(), 1, None);
+        let session = running.open_session(30_000);
+        let body = create("/n", 2);
+        for xid in 0..40 {
+            running.submit(vec![write(session, xid, OpCode::CREATE, &body)], body.clone());
+        }
+        running.stop().unwrap();
+    }
+
+    #[test]
+    fn snapshots_are_asked_for_one_at_a_time_at_a_committed_transaction() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(dir.path(), 1024, None);
+        let session = running.open_session(30_000);
+        let body = create("/n", 2);
+        for xid in 0..60 {
+            running.submit(vec![write(session, xid, OpCode::CREATE, &body)], body.clone());
+        }
+        running.answers(60);
+        let (zxid, sessions) = {
+            let taken = running.snapshots.lock().unwrap();
+            assert_eq!(taken.len(), 1, "the first is not done: {taken:?}");
+            taken[0]
+        };
+        assert!((6..=61).contains(&zxid.bits()), "{zxid}");
+        assert_eq!(sessions, 1);
+        running.inbox.send(ConsensusMessage::SnapshotTaken(zxid)).unwrap();
+        running.submit(vec![write(session, 60, OpCode::CREATE, &body)], body.clone());
+        running.answers(1);
+        let snapshots = Arc::clone(&running.snapshots);
+        running.stop().unwrap();
+        assert_eq!(snapshots.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_failed_flush_ends_the_loop_and_answers_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let running = start(dir.path(), 1024, Some(Path::new("/dev/full")));
+        running.submit(vec![Entry::OpenSession { conn: CONN, timeout_ms: 30_000 }], Vec::new());
+        let error = running.core.join().unwrap().unwrap_err();
+        assert!(error.to_string().contains("/dev/full"), "{error}");
+        assert!(running.reactor.is_empty(), "an answer to what is not durable");
+    }
+}
