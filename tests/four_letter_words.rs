@@ -153,7 +153,7 @@ fn captured() -> (ReactorReport, ConsensusReport) {
         session: Some(session),
     };
     let reactor = ReactorReport {
-        connections: 2,
+        connections: 1,
         packets_received: 16,
         packets_sent: 17,
         latency: latency(3, 26, 44.0, 4),

@@ -54,9 +54,9 @@ fn full(out: &mut String, connection: &ConnectionReport) {
 }
 
 /// `/10.0.0.1:58692`, `/[0:0:0:0:0:0:0:1]:58692`: a socket address without a name, as Java writes
-/// it since JDK 14.
+/// it since JDK 14; an IPv4 client of an IPv6 socket as an IPv4 client.
 pub fn java_address(address: SocketAddr) -> String {
-    match address.ip() {
+    match address.ip().to_canonical() {
         IpAddr::V4(ip) => format!("/{ip}:{}", address.port()),
         IpAddr::V6(ip) => {
             let groups: Vec<String> =
@@ -104,6 +104,7 @@ mod tests {
     #[test]
     fn addresses_are_written_as_java_does() {
         assert_eq!(java_address("10.0.0.1:5".parse().unwrap()), "/10.0.0.1:5");
+        assert_eq!(java_address("[::ffff:10.0.0.1]:5".parse().unwrap()), "/10.0.0.1:5");
         assert_eq!(java_address("[::1]:5".parse().unwrap()), "/[0:0:0:0:0:0:0:1]:5");
     }
 }

@@ -27,9 +27,9 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The sums of `reports`.
+    /// The sums of `reports`, and the connection that asks, which no reactor counts any more.
     pub fn of(reports: &[ReactorReport]) -> Totals {
-        let mut totals = Totals::default();
+        let mut totals = Totals { connections: 1, ..Totals::default() };
         for report in reports {
             totals.connections += report.connections;
             totals.packets_received += report.packets_received;

@@ -62,6 +62,9 @@ pub struct Setup {
     /// Bytes that gather before no more submissions are taken: at most `GROUP_COMMIT_BYTES_MAX`.
     pub group_commit_bytes: usize,
     pub snapshots: SnapshotPolicy,
+    /// Transactions and bytes that recovery found in the log behind the last snapshot: they count
+    /// for the next, or a server that is restarted often would never take one.
+    pub logged: (u64, u64),
     pub request_snapshot: RequestSnapshot,
 }
 
@@ -113,6 +116,8 @@ impl Turns {
             reign: Reign::Continued,
         };
         let prepare = Prepare::new(setup.tree, setup.sessions, reactors, setup.settings);
+        let mut snapshots = Snapshots::new(setup.snapshots, clock::boot_ms());
+        snapshots.count(setup.logged.0, setup.logged.1);
         Turns {
             core: Core::new(prepare, start, reactors, moment()),
             registry: setup.registry,
@@ -121,7 +126,7 @@ impl Turns {
             inbox: setup.inbox,
             parked: VecDeque::new(),
             publisher: Publisher::new(setup.reactors),
-            snapshots: Snapshots::new(setup.snapshots, clock::boot_ms()),
+            snapshots,
             request_snapshot: setup.request_snapshot,
             group_commit_bytes: setup.group_commit_bytes.min(GROUP_COMMIT_BYTES_MAX),
             tick_ms: setup.tick_ms,
@@ -363,6 +368,7 @@ mod tests {
                     tick_ms: TICK_MS,
                     group_commit_bytes: GROUP_COMMIT_BYTES_MAX,
                     snapshots: SnapshotPolicy { txns: 10, log_bytes: None },
+                    logged: (0, 0),
                     request_snapshot: Box::new(move |request: SnapshotRequest| {
                         let root = request.reader.at(request.zxid).get("/").unwrap();
                         assert!(root.num_children() > 1, "nothing of what was committed");
