@@ -61,6 +61,8 @@ pub struct Setup {
     pub tick_ms: u64,
     /// Bytes that gather before no more submissions are taken: at most `GROUP_COMMIT_BYTES_MAX`.
     pub group_commit_bytes: usize,
+    /// `fsync.warningthresholdms`: a flush that takes this long or longer is logged.
+    pub fsync_warning: Duration,
     pub snapshots: SnapshotPolicy,
     /// Transactions and bytes that recovery found in the log behind the last snapshot: they count
     /// for the next, or a server that is restarted often would never take one.
@@ -89,6 +91,7 @@ struct Turns {
     snapshots: Snapshots,
     request_snapshot: RequestSnapshot,
     group_commit_bytes: usize,
+    fsync_warning: Duration,
     tick_ms: u64,
     tick: Option<Sleep>,
     retry: Option<Sleep>,
@@ -129,6 +132,7 @@ impl Turns {
             snapshots,
             request_snapshot: setup.request_snapshot,
             group_commit_bytes: setup.group_commit_bytes.min(GROUP_COMMIT_BYTES_MAX),
+            fsync_warning: setup.fsync_warning,
             tick_ms: setup.tick_ms,
             tick: None,
             retry: None,
@@ -233,6 +237,13 @@ impl Turns {
 
     fn flushed(&mut self, flushed: Flushed) {
         self.flush = None;
+        if flushed.took >= self.fsync_warning {
+            tracing::warn!(
+                took = ?flushed.took,
+                bytes = flushed.bytes,
+                "flushing the log took long; every write waits for it"
+            );
+        }
         note(&mut self.fsync, flushed.took.as_secs_f64() * 1000.0, 1);
         self.snapshots.count(u64::from(flushed.txns), flushed.bytes);
         let publisher = &mut self.publisher;
@@ -367,6 +378,7 @@ mod tests {
                     settings: Settings::default(),
                     tick_ms: TICK_MS,
                     group_commit_bytes: GROUP_COMMIT_BYTES_MAX,
+                    fsync_warning: Duration::from_secs(1),
                     snapshots: SnapshotPolicy { txns: 10, log_bytes: None },
                     logged: (0, 0),
                     request_snapshot: Box::new(move |request: SnapshotRequest| {
