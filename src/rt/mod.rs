@@ -9,5 +9,8 @@ pub mod event;
 pub mod files;
 pub mod huge_pages;
 pub mod inbox;
+pub mod net;
 pub mod process;
+mod receive_buffers;
+pub mod ring;
 pub mod timer;
