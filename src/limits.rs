@@ -21,6 +21,17 @@ pub const SUBMISSION_BYTES_MAX: usize = 1 << 20;
 /// from the clients that write, and TCP carries the pressure back to them.
 pub const SUBMISSIONS_WAITING_MAX: usize = 64;
 
+/// Submissions that a reactor has ready while the consensus core has no room for them. Full: as
+/// above.
+pub const SUBMISSIONS_SEALED_MAX: usize = 4;
+
+/// Authentication ids of one connection. More: the auth packet is refused as AUTHFAILED.
+pub const AUTH_IDS_MAX: usize = 64;
+
+/// Milliseconds that a stopping reactor, or a connection that leaves, waits for its client to take
+/// the last replies. Then it is closed without.
+pub const DEPARTURE_MS_MAX: u64 = 5_000;
+
 /// Published batches that may wait at one reactor. Full: the consensus core stops preparing until
 /// the reactor has caught up.
 pub const PUBLISHED_WAITING_MAX: usize = 1024;

@@ -1,6 +1,6 @@
 //! What other cores put into a reactor's inbox.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use crate::admin::report::ReactorAsk;
@@ -11,8 +11,8 @@ use crate::consensus::handoff::Published;
 pub enum ReactorMessage {
     /// From the consensus core: what was committed, and answers.
     Published(Arc<Published>),
-    /// From the accepting reactor: a client that this reactor shall serve.
-    Adopt(TcpStream),
+    /// From the accepting reactor: a client that was admitted, and that this reactor shall serve.
+    Adopt(TcpStream, SocketAddr),
     /// From the housekeeping thread.
     Ask(ReactorAsk),
     /// Stop reading from clients, give the answers that are still due, close, and end.

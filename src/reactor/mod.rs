@@ -1,4 +1,27 @@
 //! The reactors: each owns its connections, their sessions' reply order and their watches, and
 //! serves reads from the version of the tree that it has pinned.
+//!
+//! A request's way: [`turn`] takes bytes from the sockets, [`serve`] cuts them into requests, and
+//! `read` answers, or the consensus core is handed a submission and `pipeline` keeps the order.
 
+pub mod admission;
+mod announce;
+mod answer;
+mod connection;
+mod connections;
+mod counters;
+mod depart;
+#[cfg(test)]
+mod fixture;
+mod handshake;
+mod identity;
+mod lapse;
 pub mod message;
+mod open;
+mod output;
+mod pipeline;
+mod read;
+pub mod serve;
+pub mod settings;
+pub mod turn;
+mod watches;

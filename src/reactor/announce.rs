@@ -1,0 +1,385 @@
+//! What the consensus core published: transaction by transaction, events before answers, answers
+//! in the order of the requests, and the pin moved last.
+
+use crate::consensus::handoff::{Answer, Answers, Effect, Outcome, Published};
+use crate::ids::{ConnId, SessionId, Zxid};
+use crate::jute::error_code::ErrorCode;
+use crate::jute::opcode::OpCode;
+use crate::jute::records::EventType;
+use crate::jute::reply;
+use crate::tree::acl::{self, perms};
+use crate::tree::path;
+
+use super::connection::Halts;
+use super::serve::Reactor;
+use super::watches::WatchKind;
+
+/// Events of one transaction go to these views of a znode.
+#[derive(Clone, Copy)]
+struct Moment {
+    /// The last transaction before it.
+    before: Zxid,
+    zxid: Zxid,
+}
+
+/// Room that announcements reuse.
+#[derive(Default)]
+struct Scratch {
+    watchers: Vec<ConnId>,
+    told: Vec<ConnId>,
+    frame: Vec<u8>,
+}
+
+impl Reactor {
+    /// Takes one batch.
+    pub fn take_published(&mut self, batch: &Published) {
+        let none = Answers::default();
+        let answers = batch.answers.get(usize::from(self.id.0)).unwrap_or(&none);
+        let mut due = answers.list.iter().peekable();
+        let mut scratch = Scratch::default();
+        while let Some(answer) = due.next_if(|answer| answer.after == 0) {
+            self.give(answer, &answers.bytes);
+        }
+        for (index, txn) in batch.txns.iter().enumerate() {
+            // A reactor begins with the newest version, and may be told of what is in it.
+            if txn.zxid > self.applied {
+                let moment = Moment { before: self.applied, zxid: txn.zxid };
+                let effects = txn.effects.start as usize..txn.effects.end as usize;
+                for effect in &batch.effects[effects] {
+                    self.announce(effect, &batch.paths, moment, &mut scratch);
+                }
+                self.applied = txn.zxid;
+            }
+            while let Some(answer) = due.next_if(|answer| answer.after as usize <= index + 1) {
+                self.give(answer, &answers.bytes);
+            }
+        }
+        assert!(due.next().is_none(), "an answer is due after more transactions than there are");
+        if batch.through > self.applied {
+            self.applied = batch.through;
+        }
+        self.reader.move_to(self.applied);
+        while let Some(session) = self.lists.over.pop() {
+            if let Some(&slot) = self.sessions.get(&session) {
+                self.close_after_output(slot);
+            }
+        }
+        if self.outstanding <= self.settings.outstanding_max {
+            while let Some(slot) = self.lists.throttled.pop() {
+                self.clear(slot, Halts::OUTSTANDING);
+            }
+        }
+    }
+
+    fn announce(&mut self, effect: &Effect, paths: &str, moment: Moment, scratch: &mut Scratch) {
+        let text = |range: &std::ops::Range<u32>| &paths[range.start as usize..range.end as usize];
+        if let Effect::SessionClosed { session } = effect {
+            return self.session_is_over(*session);
+        }
+        if self.watches.is_empty() {
+            return;
+        }
+        let (path, event) = match effect {
+            Effect::Created { path } => (text(path), EventType::NodeCreated),
+            Effect::Deleted { path } => (text(path), EventType::NodeDeleted),
+            Effect::DataChanged { path } => (text(path), EventType::NodeDataChanged),
+            Effect::SessionClosed { .. } => return,
+        };
+        let Scratch { watchers, told, .. } = scratch;
+        told.clear();
+        watchers.clear();
+        self.watches.fire(WatchKind::Data, path, watchers);
+        if event == EventType::NodeDeleted {
+            told.extend_from_slice(watchers);
+        }
+        self.tell(event, path, moment, scratch);
+        if event == EventType::NodeDeleted {
+            scratch.watchers.clear();
+            self.watches.fire(WatchKind::Child, path, &mut scratch.watchers);
+            // A connection hears of a deletion once, whatever it watches.
+            let Scratch { watchers, told, .. } = scratch;
+            watchers.retain(|conn| !told.contains(conn));
+            self.tell(event, path, moment, scratch);
+        }
+        if event != EventType::NodeDataChanged
+            && let Some(parent) = path::parent(path)
+        {
+            scratch.watchers.clear();
+            self.watches.fire(WatchKind::Child, parent, &mut scratch.watchers);
+            self.tell(EventType::NodeChildrenChanged, parent, moment, scratch);
+        }
+    }
+
+    /// Sends `event` to those of `scratch.watchers` that may read the znode: as it is after the
+    /// transaction, or was before if it is gone. Of a znode that was there only within the
+    /// transaction nothing is known, and everybody hears.
+    fn tell(&mut self, event: EventType, path: &str, moment: Moment, scratch: &mut Scratch) {
+        if scratch.watchers.is_empty() {
+            return;
+        }
+        scratch.frame.clear();
+        reply::event(&mut scratch.frame, moment.zxid, event, path);
+        let after = self.reader.at(moment.zxid).get(path);
+        let node = after.or_else(|| self.reader.at(moment.before).get(path));
+        let list = node.as_ref().map_or(&[][..], |node| node.acl());
+        for &conn in &scratch.watchers {
+            let Some(connection) = self.connections.get(conn) else { continue };
+            let ids = self.identities.ids(connection.identity);
+            if !self.settings.skip_acl && !acl::allows(list, perms::READ, ids) {
+                continue;
+            }
+            connection.out.extend_from_slice(&scratch.frame);
+            connection.tally.sent += 1;
+            self.counters.packets_sent += 1;
+            if !connection.dirty {
+                connection.dirty = true;
+                self.lists.dirty.push(conn.slot);
+            }
+        }
+    }
+
+    fn session_is_over(&mut self, session: SessionId) {
+        if self.sessions.contains_key(&session) {
+            self.lists.over.push(session);
+        }
+    }
+
+    fn give(&mut self, answer: &Answer, bytes: &[u8]) {
+        let body = |range: &std::ops::Range<u32>| &bytes[range.start as usize..range.end as usize];
+        match &answer.outcome {
+            Outcome::Reply { err, body: range } => {
+                self.complete(answer, *err, body(range));
+            }
+            Outcome::ReplyAndClose { err, body: range } => {
+                if self.complete(answer, *err, body(range)) {
+                    self.close_after_output(answer.conn.slot);
+                }
+            }
+            Outcome::SessionOpened { session, timeout_ms } => {
+                self.session_opened(answer.conn, *session, *timeout_ms);
+            }
+            Outcome::SessionRefused => self.session_refused(answer.conn),
+            Outcome::Close => {
+                if self.connections.get(answer.conn).is_some() {
+                    self.close_now(answer.conn.slot);
+                }
+            }
+        }
+    }
+
+    /// Answers the first request of the connection that the consensus core has, and runs what
+    /// waited for it. False: the connection is gone.
+    fn complete(&mut self, answer: &Answer, err: ErrorCode, body: &[u8]) -> bool {
+        let slot = answer.conn.slot;
+        let Some(connection) = self.connections.get(answer.conn) else { return false };
+        let completed = connection.pipeline.complete(answer.xid);
+        self.outstanding -= 1;
+        let zxid = self.applied;
+        let mut kept = Vec::new();
+        let out = if completed.first { &mut connection.out } else { &mut kept };
+        match &completed.path {
+            Some(path) if err == ErrorCode::Ok => {
+                let frame = reply::begin_frame(out);
+                reply::header(out, answer.xid, zxid, err);
+                reply::buffer(out, Some(path));
+                reply::finish_frame(out, frame);
+            }
+            _ => reply::with_body(out, answer.xid, zxid, err, body),
+        }
+        if !completed.first {
+            connection.pipeline.keep(&completed, &kept);
+        }
+        let op: OpCode = completed.op;
+        connection.replied(op, answer.xid, zxid, completed.since_ms, self.now_ms);
+        self.counters.packets_sent += 1;
+        self.counters.latencies.add(self.now_ms - completed.since_ms);
+        self.run_held(slot);
+        self.connections.get(answer.conn).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::consensus::handoff::Outcome;
+    use crate::jute::opcode::OpCode;
+    use crate::jute::records::EventType::{
+        NodeChildrenChanged, NodeCreated, NodeDataChanged, NodeDeleted,
+    };
+    use crate::reactor::depart::Leave;
+    use crate::reactor::fixture::{
+        Change, Fixture, SESSION, answer, event, replied, request, watching, write,
+    };
+    use crate::tree::acl;
+
+    const READS: [OpCode; 3] = [OpCode::EXISTS, OpCode::GET_DATA, OpCode::GET_CHILDREN];
+
+    #[test]
+    fn an_event_leaves_before_the_reply_that_shows_the_change() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        let burst = [
+            watching(1, OpCode::EXISTS, "/a", true),
+            write(2),
+            watching(3, OpCode::GET_DATA, "/a", true),
+            write(4),
+        ];
+        fixture.reactor.receive(client.slot, &burst.concat());
+        let txns = [fixture.create("/a", b""), fixture.set_data("/a", b"x")];
+        fixture.publish(&txns, vec![replied(client, 2, 1), replied(client, 4, 2)], &[]);
+        let frames = fixture.frames(client);
+        assert_eq!(frames.iter().map(|it| it.xid).collect::<Vec<_>>(), [1, -1, 2, 3, -1, 4]);
+        assert_eq!(frames[1], event(1, NodeCreated, "/a"));
+        assert_eq!(frames[4], event(2, NodeDataChanged, "/a"));
+    }
+
+    #[test]
+    fn each_change_tells_those_that_the_protocol_says() {
+        let mut fixture = Fixture::new();
+        let first = [fixture.create("/p", b""), fixture.create("/p/c", b"")];
+        let client = fixture.client();
+        fixture.publish(&first, vec![], &[]);
+        let watch_all = |fixture: &mut Fixture| {
+            for (op, path) in READS.iter().flat_map(|op| [(op, "/p"), (op, "/p/c")]) {
+                fixture.reactor.receive(client.slot, &watching(1, *op, path, true));
+            }
+            fixture.output(client);
+        };
+        watch_all(&mut fixture);
+        let txn = fixture.set_data("/p/c", b"1");
+        fixture.publish(&[txn], vec![], &[]);
+        assert_eq!(fixture.frames(client), [event(3, NodeDataChanged, "/p/c")]);
+        watch_all(&mut fixture);
+        let txn = fixture.delete("/p/c");
+        fixture.publish(&[txn], vec![], &[]);
+        // The child watch on the znode itself goes, too, but one event says so.
+        assert_eq!(
+            fixture.frames(client),
+            [event(4, NodeDeleted, "/p/c"), event(4, NodeChildrenChanged, "/p")]
+        );
+        let txn = fixture.create("/p/c", b"");
+        fixture.publish(&[txn], vec![], &[]);
+        assert_eq!(fixture.frames(client), []);
+        let left = watching(1, OpCode::GET_CHILDREN, "/p/c", true);
+        fixture.reactor.receive(client.slot, &left);
+        fixture.output(client);
+        let txn = fixture.delete("/p/c");
+        fixture.publish(&[txn], vec![], &[]);
+        assert_eq!(fixture.frames(client), [event(6, NodeDeleted, "/p/c")]);
+    }
+
+    #[test]
+    fn only_those_who_may_read_a_znode_hear_of_it() {
+        let mut fixture = Fixture::new();
+        let (stranger, owner) = (fixture.client(), fixture.client());
+        let auth = b"\0\0\0\0\0\0\0\x06digest\0\0\0\x07user:pw";
+        fixture.reactor.receive(owner.slot, &request(-4, OpCode::AUTH, auth));
+        for client in [stranger, owner] {
+            let watch = watching(1, OpCode::EXISTS, "/private", true);
+            fixture.reactor.receive(client.slot, &watch);
+            fixture.output(client);
+        }
+        let private = fixture.private(&acl::digest_id("user:pw").id);
+        let txn = fixture.create_with("/private", b"", private);
+        fixture.publish(&[txn], vec![], &[]);
+        assert_eq!(fixture.frames(stranger), []);
+        assert_eq!(fixture.frames(owner), []);
+    }
+
+    #[test]
+    fn the_owner_of_a_private_znode_hears_of_its_deletion() {
+        let mut fixture = Fixture::new();
+        let owner = fixture.client();
+        let auth = b"\0\0\0\0\0\0\0\x06digest\0\0\0\x07user:pw";
+        fixture.reactor.receive(owner.slot, &request(-4, OpCode::AUTH, auth));
+        let private = fixture.private(&acl::digest_id("user:pw").id);
+        let txn = fixture.create_with("/private", b"", private);
+        fixture.publish(&[txn], vec![], &[]);
+        fixture.reactor.receive(owner.slot, &watching(1, OpCode::GET_DATA, "/private", true));
+        fixture.output(owner);
+        let txn = fixture.delete("/private");
+        fixture.publish(&[txn], vec![], &[]);
+        assert_eq!(fixture.frames(owner), [event(2, NodeDeleted, "/private")]);
+    }
+
+    #[test]
+    fn set_watches_tells_what_was_missed_and_leaves_the_rest() {
+        let mut fixture = Fixture::new();
+        let before = [fixture.create("/same", b""), fixture.create("/data", b"")];
+        let after = [fixture.set_data("/data", b"x"), fixture.create("/made", b"")];
+        let client = fixture.client();
+        fixture.publish(&[before, after].concat(), vec![], &[]);
+        let paths = |list: &[&str]| {
+            let mut bytes = (list.len() as i32).to_be_bytes().to_vec();
+            for path in list {
+                bytes.extend((path.len() as i32).to_be_bytes());
+                bytes.extend(path.as_bytes());
+            }
+            bytes
+        };
+        let body = [
+            2_i64.to_be_bytes().to_vec(),
+            paths(&["/data", "/same", "/gone"]),
+            paths(&["/made", "/notyet"]),
+            paths(&["/", "/same", "/gone2"]),
+        ];
+        let set = request(-8, OpCode::SET_WATCHES, &body.concat());
+        fixture.reactor.receive(client.slot, &set);
+        let frames = fixture.frames(client);
+        assert_eq!(
+            frames[..5],
+            [
+                event(-1, NodeDataChanged, "/data"),
+                event(-1, NodeDeleted, "/gone"),
+                event(-1, NodeCreated, "/made"),
+                event(-1, NodeChildrenChanged, "/"),
+                event(-1, NodeDeleted, "/gone2"),
+            ]
+        );
+        assert_eq!((frames[5].xid, frames[5].err, frames.len()), (-8, 0, 6));
+        let txns = [fixture.set_data("/same", b""), fixture.create("/notyet", b"")];
+        fixture.publish(&txns, vec![], &[]);
+        assert_eq!(
+            fixture.frames(client),
+            [event(5, NodeDataChanged, "/same"), event(6, NodeCreated, "/notyet")]
+        );
+    }
+
+    #[test]
+    fn an_expired_session_takes_its_connection_along() {
+        let mut fixture = Fixture::new();
+        let (expired, other) = (fixture.client(), fixture.client());
+        fixture.reactor.receive(expired.slot, &write(1));
+        let txn = fixture.nothing(Change::Over(SESSION));
+        fixture.publish(&[txn], vec![replied(expired, 1, 1)], &[]);
+        assert_eq!(fixture.frames(expired).len(), 1);
+        assert_eq!(fixture.departures(), [(expired.slot, Leave::Close { after_send: true })]);
+        fixture.reactor.receive(other.slot, &watching(1, OpCode::EXISTS, "/", false));
+        assert_eq!(fixture.frames(other).len(), 1);
+    }
+
+    #[test]
+    fn a_connection_whose_session_moved_is_closed_without_a_word() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        fixture.reactor.receive(client.slot, &write(1));
+        fixture.publish(&[], vec![answer(client, 1, 0, Outcome::Close)], &[]);
+        assert_eq!(fixture.frames(client), []);
+        assert_eq!(fixture.departures(), [(client.slot, Leave::Close { after_send: false })]);
+    }
+
+    #[test]
+    fn an_answer_to_a_connection_that_is_gone_reaches_nobody() {
+        let mut fixture = Fixture::new();
+        let gone = fixture.client();
+        fixture.reactor.receive(gone.slot, &write(1));
+        fixture.reactor.close_now(gone.slot);
+        fixture.departures();
+        fixture.reactor.gone(gone.slot);
+        let next = fixture.client();
+        assert_eq!(next.slot, gone.slot);
+        fixture.reactor.receive(next.slot, &write(1));
+        let txn = fixture.create("/a", b"");
+        fixture.publish(&[txn], vec![replied(gone, 1, 1)], &[]);
+        assert_eq!(fixture.frames(next), []);
+    }
+}

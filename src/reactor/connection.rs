@@ -1,0 +1,226 @@
+//! One client connection: how far it has come, the bytes that wait, and why it is not read from.
+//! Owned by `serve`, which knows the rest of the reactor.
+
+use std::net::SocketAddr;
+
+use crate::admin::report::{ConnectionReport, ConnectionSession};
+use crate::admin::word::FourLetterWord;
+use crate::consensus::handoff::IdentityIndex;
+use crate::ids::{ConnId, SessionId, Zxid};
+use crate::jute::opcode::OpCode;
+
+use super::counters::Latencies;
+use super::pipeline::Pipeline;
+
+/// Bytes of input that an idle connection may keep room for.
+const IDLE_INPUT_BYTES_MAX: usize = 4 << 10;
+
+/// How far a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing but the start of a connect request or a four-letter word has come.
+    Greeting,
+    /// The consensus core is asked for the session.
+    Opening { read_only: Option<bool> },
+    /// It carries a session.
+    Open { session: SessionId, timeout_ms: i32 },
+    /// It is being closed or handed over: nothing that comes counts any more.
+    Leaving(Departure),
+}
+
+/// How a connection leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// Closed at once.
+    Now,
+    /// Closed when the client has been sent all that is due.
+    AfterOutput,
+    /// Handed to whoever answers four-letter words.
+    Answered(FourLetterWord),
+}
+
+/// Why a connection is not read from; several may hold at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Halts(u8);
+
+impl Halts {
+    /// Its session is being established.
+    pub const OPENING: Halts = Halts(1);
+    /// The client does not read its replies.
+    pub const REPLIES: Halts = Halts(2);
+    /// Too many of its requests wait.
+    pub const PIPELINE: Halts = Halts(4);
+    /// It wants to write, and the consensus core has too much to do.
+    pub const WRITES: Halts = Halts(8);
+    /// It has requests under way, and so has everybody else.
+    pub const OUTSTANDING: Halts = Halts(16);
+    /// It has asked for its last reply, or the server stops.
+    pub const LAST: Halts = Halts(32);
+
+    /// Whether nothing is in the way.
+    pub const fn none(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `halt` holds.
+    pub const fn has(self, halt: Halts) -> bool {
+        self.0 & halt.0 != 0
+    }
+
+    pub const fn set(&mut self, halt: Halts) {
+        self.0 |= halt.0;
+    }
+
+    /// Whether nothing is in the way any more, where something was.
+    pub const fn clear(&mut self, halt: Halts) -> bool {
+        let before = self.0;
+        self.0 &= !halt.0;
+        before != 0 && self.0 == 0
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection {
+    pub id: ConnId,
+    pub address: SocketAddr,
+    pub stage: Stage,
+    pub halts: Halts,
+    /// The socket was told not to receive.
+    pub paused: bool,
+    /// What came and could not be served yet.
+    pub input: Vec<u8>,
+    /// Replies and events, in order, that the socket has not been given.
+    pub out: Vec<u8>,
+    /// It is in the list of those that have output.
+    pub dirty: bool,
+    /// It is in the list of those that were heard of.
+    pub heard: bool,
+    /// When the session's client was heard of last, in the reactor's milliseconds; before there is
+    /// a session, when the connection was accepted; once it leaves, since when.
+    pub heard_ms: u64,
+    pub pipeline: Pipeline,
+    pub identity: IdentityIndex,
+    /// Sets that it had before and that requests in the pipeline may still name.
+    pub old_identities: Vec<IdentityIndex>,
+    pub tally: Tally,
+}
+
+/// What `cons` tells of a connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub received: u64,
+    pub sent: u64,
+    pub last_op: Option<OpCode>,
+    pub last_cxid: i32,
+    pub last_zxid: Zxid,
+    pub last_response_ms: u64,
+    pub last_latency_ms: u64,
+    /// Milliseconds since 1970.
+    pub established_ms: u64,
+    pub latencies: Latencies,
+}
+
+impl Connection {
+    /// A connection from `address` that has said nothing yet.
+    pub fn new(id: ConnId, address: SocketAddr, identity: IdentityIndex, now_ms: u64) -> Self {
+        Connection {
+            id,
+            address,
+            stage: Stage::Greeting,
+            halts: Halts::default(),
+            paused: false,
+            input: Vec::new(),
+            out: Vec::new(),
+            dirty: false,
+            heard: false,
+            heard_ms: now_ms,
+            pipeline: Pipeline::default(),
+            identity,
+            old_identities: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// The session that it carries.
+    pub fn session(&self) -> Option<SessionId> {
+        match self.stage {
+            Stage::Open { session, .. } => Some(session),
+            _ => None,
+        }
+    }
+
+    /// Whether a complete frame would be served.
+    pub fn is_read(&self) -> bool {
+        self.halts.none() && !self.is_leaving()
+    }
+
+    /// Whether it is being closed or handed over.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.stage, Stage::Leaving(_))
+    }
+
+    /// A reply to the request that came at `since_ms` is in the output.
+    pub fn replied(&mut self, op: OpCode, xid: i32, zxid: Zxid, since_ms: u64, now_ms: u64) {
+        let latency_ms = now_ms.saturating_sub(since_ms);
+        self.tally.sent += 1;
+        self.tally.last_op = Some(op);
+        self.tally.last_cxid = xid;
+        self.tally.last_zxid = zxid;
+        self.tally.last_response_ms = now_ms;
+        self.tally.last_latency_ms = latency_ms;
+        self.tally.latencies.add(latency_ms);
+    }
+
+    /// Takes the first `served` bytes of the input away.
+    pub fn drop_input(&mut self, served: usize) {
+        self.input.drain(..served);
+        if self.input.is_empty() && self.input.capacity() > IDLE_INPUT_BYTES_MAX {
+            self.input = Vec::new();
+        }
+    }
+
+    /// What `cons` tells of it.
+    pub fn report(&self) -> ConnectionReport {
+        let tally = &self.tally;
+        let session = match self.stage {
+            Stage::Open { session, timeout_ms } => Some(ConnectionSession {
+                session,
+                last_op: tally.last_op.unwrap_or(OpCode::CREATE_SESSION),
+                established_ms: tally.established_ms,
+                timeout_ms,
+                last_cxid: tally.last_cxid,
+                last_zxid: tally.last_zxid,
+                last_response_ms: tally.last_response_ms,
+                last_latency_ms: tally.last_latency_ms,
+                latency: tally.latencies.report(),
+            }),
+            _ => None,
+        };
+        ConnectionReport {
+            address: self.address,
+            interest_ops: u32::from(self.is_read()) | u32::from(!self.out.is_empty()) << 2,
+            queued: self.pipeline.len() as u64,
+            received: tally.received,
+            sent: tally.sent,
+            session,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_is_read_again_when_the_last_halt_is_gone() {
+        let mut halts = Halts::default();
+        assert!(!halts.clear(Halts::REPLIES));
+        halts.set(Halts::REPLIES);
+        halts.set(Halts::PIPELINE);
+        assert!(!halts.clear(Halts::REPLIES));
+        assert!(halts.has(Halts::PIPELINE) && !halts.none());
+        assert!(halts.clear(Halts::PIPELINE));
+        assert!(halts.none());
+    }
+}

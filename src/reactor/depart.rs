@@ -1,0 +1,137 @@
+//! How connections end, and how the reactor does.
+
+use crate::admin::word::FourLetterWord;
+use crate::consensus::handoff::Entry;
+
+use super::connection::{Departure, Halts, Stage};
+use super::pipeline::Pipeline;
+use super::serve::Reactor;
+
+/// What the driver has to do for a connection that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    Close { after_send: bool },
+    Release,
+}
+
+impl Reactor {
+    /// Closes the connection in `slot`; what it has not been sent is lost.
+    pub fn close_now(&mut self, slot: u32) {
+        self.depart(slot, Departure::Now);
+    }
+
+    /// Closes the connection in `slot` once it has been sent what is due.
+    pub(super) fn close_after_output(&mut self, slot: u32) {
+        self.has_output(slot);
+        self.depart(slot, Departure::AfterOutput);
+    }
+
+    pub(super) fn depart(&mut self, slot: u32, how: Departure) {
+        let now_ms = self.now_ms;
+        let connection = self.connections.at(slot);
+        if how == Departure::Now {
+            connection.out = Vec::new();
+        }
+        let stage = std::mem::replace(&mut connection.stage, Stage::Leaving(how));
+        if let Stage::Leaving(before) = stage {
+            // It left already; that it now leaves at once is the only news there can be.
+            if before == Departure::AfterOutput && how == Departure::Now {
+                if !self.lists.leaving.contains(&slot) {
+                    self.lists.leaving.push(slot);
+                }
+            } else {
+                self.connections.at(slot).stage = stage;
+            }
+            return;
+        }
+        connection.heard_ms = now_ms;
+        connection.input = Vec::new();
+        self.outstanding -= connection.pipeline.asked();
+        connection.pipeline = Pipeline::default();
+        let conn = connection.id;
+        self.identities.release(connection.identity, &mut self.submission);
+        for old in connection.old_identities.drain(..) {
+            self.identities.release(old, &mut self.submission);
+        }
+        if let Stage::Open { session, .. } = stage {
+            if self.sessions.get(&session) == Some(&slot) {
+                self.sessions.remove(&session);
+            }
+            self.watches.forget(conn);
+            self.submission.entries.push(Entry::Disconnected { conn, session });
+        }
+        self.lists.leaving.push(slot);
+    }
+
+    /// Connections that leave and may do so now: those that wait for their output stay listed
+    /// while there is some. Call it after the output was given to the sockets.
+    pub fn departures(&mut self, leave: &mut Vec<(u32, Leave)>) {
+        let connections = &mut self.connections;
+        self.lists.leaving.retain(|&slot| {
+            let connection = connections.at(slot);
+            let Stage::Leaving(how) = connection.stage else {
+                panic!("slot {slot} is listed to leave, and does not");
+            };
+            match how {
+                Departure::Now => leave.push((slot, Leave::Close { after_send: false })),
+                Departure::Answered(_) => leave.push((slot, Leave::Release)),
+                Departure::AfterOutput if connection.out.is_empty() => {
+                    leave.push((slot, Leave::Close { after_send: true }));
+                }
+                Departure::AfterOutput => return true,
+            }
+            false
+        });
+    }
+
+    /// The socket of `slot` is closed.
+    pub fn gone(&mut self, slot: u32) {
+        let connection = self.connections.remove(slot);
+        self.admission.left_reactor(self.id);
+        self.admission.left(connection.address.ip());
+    }
+
+    /// The socket of `slot` is given out, for somebody to answer a four-letter word on. It still
+    /// counts for its address. None: it was closed meanwhile, for the server stops.
+    pub fn released(&mut self, slot: u32) -> Option<(FourLetterWord, std::net::SocketAddr)> {
+        let connection = self.connections.remove(slot);
+        self.admission.left_reactor(self.id);
+        match connection.stage {
+            Stage::Leaving(Departure::Answered(word)) => Some((word, connection.address)),
+            _ => {
+                self.admission.left(connection.address.ip());
+                None
+            }
+        }
+    }
+
+    /// Reads from nobody any more. Connections are closed as soon as their requests are answered.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        for slot in 0..self.connections.slots() {
+            let Some(connection) = self.connections.find(slot) else { continue };
+            connection.halts.set(Halts::LAST);
+            match connection.stage {
+                Stage::Greeting => self.close_now(slot),
+                Stage::Open { .. } if connection.pipeline.is_empty() => {
+                    self.close_after_output(slot);
+                }
+                Stage::Open { .. } | Stage::Opening { .. } | Stage::Leaving(_) => {}
+            }
+        }
+    }
+
+    /// Closes whatever is left, at once: its clients had their time.
+    pub fn close_all(&mut self) {
+        for slot in 0..self.connections.slots() {
+            if self.connections.find(slot).is_some() {
+                self.close_now(slot);
+            }
+        }
+    }
+
+    /// Whether the reactor stops, and every connection is gone.
+    pub fn is_finished(&self) -> bool {
+        self.stopping && self.connections.len() == 0
+    }
+}

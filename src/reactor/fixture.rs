@@ -1,0 +1,261 @@
+//! For tests: a reactor with a tree, fed with plain bytes, and the consensus core's part played by
+//! hand.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::consensus::handoff::{
+    Answer, Answers, Effect, Outcome, Published, PublishedTxn, Submission,
+};
+use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
+use crate::jute::codec;
+use crate::jute::error_code::ErrorCode;
+use crate::jute::opcode::OpCode;
+use crate::jute::records::{Acl, ConnectRequest, EventType, Id, PathWatchRequest};
+use crate::tree::{AclId, Owner, Writer};
+
+use super::admission::Admission;
+use super::depart::Leave;
+use super::serve::Reactor;
+use super::settings::Settings;
+
+/// The first session that a test gets.
+pub const SESSION: SessionId = SessionId::from_bits(0x0100_0000_0000_0001);
+
+pub struct Fixture {
+    pub reactor: Reactor,
+    pub writer: Writer,
+    pub zxid: i64,
+    sessions: i64,
+}
+
+/// One frame that a client got, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    pub xid: i32,
+    pub zxid: i64,
+    pub err: i32,
+    pub body: Vec<u8>,
+}
+
+pub fn settings() -> Settings {
+    super::handshake::tests::settings()
+}
+
+impl Fixture {
+    pub fn new() -> Fixture {
+        Fixture::with(settings())
+    }
+
+    pub fn with(settings: Settings) -> Fixture {
+        let (writer, registry) = Writer::new();
+        let admission = Arc::new(Admission::new(1, None, None));
+        let reactor = Reactor::new(ReactorId(0), settings, &registry, admission, 1_000_000);
+        Fixture { reactor, writer, zxid: 0, sessions: 0 }
+    }
+
+    /// A client that has said nothing.
+    pub fn connected(&mut self) -> ConnId {
+        let address = "127.0.0.1:4000".parse().unwrap();
+        self.reactor.admission.admit(std::net::Ipv4Addr::LOCALHOST.into()).unwrap();
+        self.reactor.connected(address)
+    }
+
+    /// A client with a session of its own.
+    pub fn client(&mut self) -> ConnId {
+        let conn = self.connected();
+        self.reactor.receive(conn.slot, &connect_frame(0, 0, None));
+        self.sessions += 1;
+        let session = SessionId::from_bits(SESSION.bits() + self.sessions - 1);
+        let opened = Outcome::SessionOpened { session, timeout_ms: 10_000 };
+        self.publish(&[], vec![answer(conn, 0, 0, opened)], &[]);
+        self.submitted();
+        self.output(conn);
+        conn
+    }
+
+    /// What the client has been sent since the last time.
+    pub fn output(&mut self, conn: ConnId) -> Vec<u8> {
+        let mut output = Vec::new();
+        self.reactor.flush(|slot, out| {
+            if slot == conn.slot {
+                output.append(out);
+            }
+        });
+        output
+    }
+
+    pub fn frames(&mut self, conn: ConnId) -> Vec<Frame> {
+        frames(&self.output(conn))
+    }
+
+    /// What was handed over since the last time, in one.
+    pub fn submitted(&mut self) -> Submission {
+        self.reactor.seal();
+        let mut all = Submission::new(ReactorId(0));
+        while let Some(mut next) = self.reactor.next_sealed() {
+            assert!(all.bytes.is_empty(), "one submission is enough for a test");
+            all.bytes = next.bytes;
+            all.entries.append(&mut next.entries);
+        }
+        self.reactor.unblock();
+        all
+    }
+
+    /// The names of the entries that were handed over.
+    pub fn entries(&mut self) -> Vec<String> {
+        let entries = self.submitted().entries;
+        entries.iter().map(|entry| format!("{entry:?}").split(' ').next().unwrap().into()).collect()
+    }
+
+    pub fn departures(&mut self) -> Vec<(u32, Leave)> {
+        let mut leave = Vec::new();
+        self.reactor.departures(&mut leave);
+        leave
+    }
+
+    /// A transaction that creates a znode open to everybody; gives its effect.
+    pub fn create(&mut self, path: &str, data: &[u8]) -> (i64, Change) {
+        self.create_with(path, data, AclId::OPEN)
+    }
+
+    pub fn create_with(&mut self, path: &str, data: &[u8], acl: AclId) -> (i64, Change) {
+        let zxid = self.begin();
+        self.writer.create(path, Some(data), acl, Owner::Persistent, None).unwrap();
+        self.writer.publish(Zxid::from_bits(zxid));
+        (zxid, Change::Created(path.to_owned()))
+    }
+
+    pub fn set_data(&mut self, path: &str, data: &[u8]) -> (i64, Change) {
+        let zxid = self.begin();
+        let version = self.writer.get(path).unwrap().version() + 1;
+        self.writer.set_data(path, Some(data), version).unwrap();
+        self.writer.publish(Zxid::from_bits(zxid));
+        (zxid, Change::Set(path.to_owned()))
+    }
+
+    pub fn delete(&mut self, path: &str) -> (i64, Change) {
+        let zxid = self.begin();
+        self.writer.delete(path).unwrap();
+        self.writer.publish(Zxid::from_bits(zxid));
+        (zxid, Change::Deleted(path.to_owned()))
+    }
+
+    /// A transaction that changes no znode.
+    pub fn nothing(&mut self, change: Change) -> (i64, Change) {
+        let zxid = self.begin();
+        self.writer.publish(Zxid::from_bits(zxid));
+        (zxid, change)
+    }
+
+    fn begin(&mut self) -> i64 {
+        self.zxid += 1;
+        self.writer.begin(Zxid::from_bits(self.zxid), 1_700_000_000_000);
+        self.zxid
+    }
+
+    /// The ACL that lets `digest_id` alone do anything.
+    pub fn private(&mut self, digest_id: &str) -> AclId {
+        let id = Id { scheme: "digest".into(), id: digest_id.into() };
+        self.writer.intern_acl(&[Acl { perms: 31, id }])
+    }
+
+    /// Publishes `txns` with the answers that are due.
+    pub fn publish(&mut self, txns: &[(i64, Change)], answers: Vec<Answer>, bytes: &[u8]) {
+        let mut batch = Published::default();
+        for (zxid, change) in txns {
+            let effect = |path: &String, batch: &mut Published| -> Range<u32> {
+                let start = batch.paths.len() as u32;
+                batch.paths.push_str(path);
+                start..batch.paths.len() as u32
+            };
+            let first = batch.effects.len() as u32;
+            let effect = match change {
+                Change::None => None,
+                Change::Created(path) => Some(Effect::Created { path: effect(path, &mut batch) }),
+                Change::Deleted(path) => Some(Effect::Deleted { path: effect(path, &mut batch) }),
+                Change::Set(path) => Some(Effect::DataChanged { path: effect(path, &mut batch) }),
+                Change::Over(session) => Some(Effect::SessionClosed { session: *session }),
+            };
+            batch.effects.extend(effect);
+            let effects = first..batch.effects.len() as u32;
+            batch.txns.push(PublishedTxn { zxid: Zxid::from_bits(*zxid), effects });
+        }
+        batch.through = self.writer.committed();
+        batch.answers = vec![Answers { list: answers, bytes: bytes.to_vec() }];
+        self.reactor.take_published(&batch);
+    }
+}
+
+/// What a published transaction did.
+#[derive(Clone, Debug)]
+pub enum Change {
+    None,
+    Created(String),
+    Deleted(String),
+    Set(String),
+    Over(SessionId),
+}
+
+pub fn answer(conn: ConnId, xid: i32, after: u32, outcome: Outcome) -> Answer {
+    Answer { conn, xid, after, outcome }
+}
+
+pub fn replied(conn: ConnId, xid: i32, after: u32) -> Answer {
+    answer(conn, xid, after, Outcome::Reply { err: ErrorCode::Ok, body: 0..0 })
+}
+
+pub fn frame(body: &[u8]) -> Vec<u8> {
+    [&(body.len() as i32).to_be_bytes()[..], body].concat()
+}
+
+pub fn request(xid: i32, op: OpCode, body: &[u8]) -> Vec<u8> {
+    frame(&[&xid.to_be_bytes()[..], &op.0.to_be_bytes()[..], body].concat())
+}
+
+/// exists, getData, getChildren, getChildren2.
+pub fn watching(xid: i32, op: OpCode, path: &str, watch: bool) -> Vec<u8> {
+    let record = PathWatchRequest { path: path.to_owned(), watch };
+    request(xid, op, &codec::to_vec(&record).unwrap())
+}
+
+/// A write of which the reactor looks at nothing but the header.
+pub fn write(xid: i32) -> Vec<u8> {
+    request(xid, OpCode::SET_DATA, b"record")
+}
+
+pub fn connect_frame(session_id: i64, seen: i64, password: Option<&[u8]>) -> Vec<u8> {
+    let mut body = Vec::new();
+    let request = ConnectRequest {
+        protocol_version: 0,
+        last_zxid_seen: seen,
+        timeout_ms: 10_000,
+        session_id,
+        password: password.map(|password| password.to_vec().into()),
+        read_only: Some(false),
+    };
+    request.encode(&mut body).unwrap();
+    frame(&body)
+}
+
+pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
+        let (body, rest) = rest.split_at(i32::from_be_bytes(*length) as usize);
+        bytes = rest;
+        frames.push(Frame {
+            xid: i32::from_be_bytes(body[..4].try_into().unwrap()),
+            zxid: i64::from_be_bytes(body[4..12].try_into().unwrap()),
+            err: i32::from_be_bytes(body[12..16].try_into().unwrap()),
+            body: body[16..].to_vec(),
+        });
+    }
+    frames
+}
+
+/// The event frame that a client gets.
+pub fn event(zxid: i64, kind: EventType, path: &str) -> Frame {
+    let mut out = Vec::new();
+    crate::jute::reply::event(&mut out, Zxid::from_bits(zxid), kind, path);
+    frames(&out).remove(0)
+}

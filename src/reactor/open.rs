@@ -1,0 +1,365 @@
+//! How a connection begins: four-letter word or connect request, session, authentication.
+
+use crate::admin::word::FourLetterWord;
+use crate::consensus::handoff::Entry;
+use crate::ids::{ConnId, SessionId, Zxid};
+use crate::jute::codec;
+use crate::jute::decode::{Cursor, DecodeError};
+use crate::jute::error_code::ErrorCode;
+use crate::jute::records::{ConnectRequest, Id};
+use crate::jute::reply;
+use crate::jute::request::Header;
+use crate::limits::AUTH_IDS_MAX;
+use crate::tree::acl;
+
+use super::connection::{Departure, Halts, Stage};
+use super::handshake::{self, Greeting};
+use super::identity::ip_id;
+use super::serve::Reactor;
+
+impl Reactor {
+    /// Whether `bytes`, the first of a connection, are a four-letter word; if so it leaves for
+    /// whoever answers those.
+    pub(super) fn is_word(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        let word = bytes.first_chunk().and_then(|first| FourLetterWord::from_bytes(*first));
+        if let Some(word) = word {
+            self.depart(slot, Departure::Answered(word));
+        }
+        word.is_some()
+    }
+
+    /// The first frame of a connection: a connect request.
+    pub(super) fn greet(&mut self, slot: u32, body: &[u8]) {
+        let Ok(request) = ConnectRequest::decode(body) else {
+            return self.close_now(slot);
+        };
+        let greeting = handshake::greet(&request, self.applied, &self.settings);
+        let read_only = request.read_only;
+        match greeting {
+            Greeting::Ahead => {
+                tracing::info!(
+                    seen = %Zxid::from_bits(request.last_zxid_seen), applied = %self.applied,
+                    "turning a client away that has seen a later zxid"
+                );
+                self.close_now(slot);
+            }
+            Greeting::New { timeout_ms } => {
+                let conn = self.opening(slot, read_only);
+                self.submission.entries.push(Entry::OpenSession { conn, timeout_ms });
+            }
+            Greeting::Renew { session, timeout_ms } => {
+                self.close_other(slot, session);
+                let conn = self.opening(slot, read_only);
+                let renewal = Entry::RenewSession { conn, session, timeout_ms };
+                self.submission.entries.push(renewal);
+            }
+            Greeting::WrongPassword { session } => {
+                self.close_other(slot, session);
+                reply::refuse_session(&mut self.connections.at(slot).out, refused(read_only));
+                self.close_after_output(slot);
+            }
+        }
+    }
+
+    fn opening(&mut self, slot: u32, read_only: Option<bool>) -> ConnId {
+        let connection = self.connections.at(slot);
+        connection.stage = Stage::Opening { read_only };
+        connection.halts.set(Halts::OPENING);
+        connection.id
+    }
+
+    /// A session is on one connection only: another one that carries it is closed.
+    fn close_other(&mut self, slot: u32, session: SessionId) {
+        if let Some(&other) = self.sessions.get(&session)
+            && other != slot
+        {
+            self.close_now(other);
+        }
+    }
+
+    /// The consensus core has established `session` on `conn`.
+    pub(super) fn session_opened(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32) {
+        let slot = conn.slot;
+        let Some(Stage::Opening { read_only }) = self.connections.get(conn).map(|it| it.stage)
+        else {
+            // The client did not wait. Its session lives until it expires.
+            return self.submission.entries.push(Entry::Disconnected { conn, session });
+        };
+        self.close_other(slot, session);
+        self.sessions.insert(session, slot);
+        let now_ms = self.now_ms;
+        let connection = self.connections.at(slot);
+        connection.stage = Stage::Open { session, timeout_ms };
+        connection.heard_ms = now_ms;
+        connection.tally.established_ms = self.began_ms + now_ms;
+        let password = session.password();
+        reply::connect(&mut connection.out, timeout_ms, session, &password, refused(read_only));
+        self.clear(slot, Halts::OPENING);
+        self.has_output(slot);
+        if self.stopping {
+            self.close_after_output(slot);
+        }
+    }
+
+    /// The consensus core does not know the session that `conn` asked for.
+    pub(super) fn session_refused(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        let Stage::Opening { read_only } = connection.stage else { return };
+        reply::refuse_session(&mut connection.out, refused(read_only));
+        self.close_after_output(conn.slot);
+    }
+
+    /// An auth packet: answered at once, whatever waits, and it counts for what comes behind it.
+    pub(super) fn authenticate(&mut self, slot: u32, header: Header, body: &[u8]) {
+        let connection = self.connections.at(slot);
+        let mut ids = self.identities.ids(connection.identity).to_vec();
+        let proved = match prove(body) {
+            Ok(Proof::Ip) => Some(ip_id(connection.address.ip())),
+            Ok(Proof::Digest(id)) => Some(id),
+            Ok(Proof::Unknown) => None,
+            Err(error) => {
+                tracing::debug!(slot, %error, "an auth packet that cannot be read");
+                let err = ErrorCode::MarshallingError;
+                reply::bare(&mut connection.out, header.xid, self.applied, err);
+                self.counters.packets_sent += 1;
+                return;
+            }
+        };
+        let Some(proved) = proved.filter(|_| ids.len() < AUTH_IDS_MAX) else {
+            let err = ErrorCode::AuthFailed;
+            reply::bare(&mut connection.out, header.xid, Zxid::ZERO, err);
+            self.counters.packets_sent += 1;
+            return self.close_after_output(slot);
+        };
+        let is_super = proved.scheme == "digest"
+            && self.settings.super_digest.as_deref() == Some(proved.id.as_str());
+        let super_id = is_super.then(|| Id { scheme: "super".to_owned(), id: String::new() });
+        for id in std::iter::once(proved).chain(super_id) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        reply::bare(&mut connection.out, header.xid, Zxid::ZERO, ErrorCode::Ok);
+        self.counters.packets_sent += 1;
+        let new = self.identities.acquire(&ids, &mut self.submission);
+        let old = std::mem::replace(&mut connection.identity, new);
+        // Reads that wait were asked under the old name.
+        if connection.pipeline.is_empty() || old == new {
+            self.identities.release(old, &mut self.submission);
+        } else {
+            connection.old_identities.push(old);
+        }
+    }
+}
+
+/// The `readOnly` byte of an answer, there exactly when the request had it. This server is never
+/// in read-only mode.
+fn refused(asked: Option<bool>) -> Option<bool> {
+    asked.map(|_| false)
+}
+
+/// What an auth packet proves.
+enum Proof {
+    /// Where the client comes from, once more.
+    Ip,
+    /// Who it is.
+    Digest(Id),
+    /// Nothing: a scheme that has no provider here.
+    Unknown,
+}
+
+fn prove(body: &[u8]) -> Result<Proof, DecodeError> {
+    let mut cursor = Cursor::new(body);
+    let _ = cursor.int("type")?;
+    let scheme = cursor.text("scheme")?;
+    let auth: Option<serde_bytes::ByteBuf> = codec::from_cursor(&mut cursor)?;
+    Ok(match &*scheme {
+        "ip" => Proof::Ip,
+        "digest" => {
+            let auth = auth.unwrap_or_default();
+            Proof::Digest(acl::digest_id(&String::from_utf8_lossy(&auth)))
+        }
+        _ => Proof::Unknown,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::consensus::handoff::Outcome;
+    use crate::ids::{ConnId, SessionId};
+    use crate::jute::opcode::OpCode;
+    use crate::jute::records::ConnectResponse;
+    use crate::reactor::depart::Leave;
+    use crate::reactor::fixture::{
+        Fixture, SESSION, answer, connect_frame, request, settings, watching,
+    };
+    use crate::reactor::settings::Settings;
+    use crate::tree::acl;
+
+    fn response(fixture: &mut Fixture, conn: ConnId) -> ConnectResponse {
+        ConnectResponse::decode(&fixture.output(conn)[4..]).unwrap()
+    }
+
+    fn auth(scheme: &str, auth: &str) -> Vec<u8> {
+        let mut body = vec![0; 4];
+        for text in [scheme, auth] {
+            body.extend((text.len() as i32).to_be_bytes());
+            body.extend(text.as_bytes());
+        }
+        request(-4, OpCode::AUTH, &body)
+    }
+
+    fn gone(fixture: &mut Fixture) -> Vec<u32> {
+        fixture.departures().iter().map(|(slot, _)| *slot).collect()
+    }
+
+    #[test]
+    fn a_new_session_is_opened_by_the_consensus_core_and_then_requests_are_served() {
+        let mut fixture = Fixture::new();
+        let conn = fixture.connected();
+        let early = watching(1, OpCode::EXISTS, "/", false);
+        fixture.reactor.receive(conn.slot, &[connect_frame(0, 0, None), early].concat());
+        assert_eq!(fixture.entries(), ["DefineIdentity", "OpenSession"]);
+        assert!(fixture.output(conn).is_empty());
+        let opened = Outcome::SessionOpened { session: SESSION, timeout_ms: 10_000 };
+        fixture.publish(&[], vec![answer(conn, 0, 0, opened)], &[]);
+        let response = response(&mut fixture, conn);
+        assert_eq!((response.timeout_ms, response.session_id), (10_000, SESSION.bits()));
+        assert_eq!(response.password.unwrap().as_slice(), SESSION.password());
+        assert_eq!(response.read_only, Some(false));
+        fixture.reactor.resume();
+        assert_eq!(fixture.frames(conn).len(), 1);
+    }
+
+    #[test]
+    fn an_old_client_gets_no_read_only_byte() {
+        let mut fixture = Fixture::new();
+        let conn = fixture.connected();
+        let mut old = connect_frame(0, 0, None);
+        old.pop();
+        old[3] -= 1;
+        fixture.reactor.receive(conn.slot, &old);
+        fixture.publish(&[], vec![answer(conn, 0, 0, Outcome::SessionRefused)], &[]);
+        let response = response(&mut fixture, conn);
+        assert_eq!((response.timeout_ms, response.session_id, response.read_only), (0, 0, None));
+        assert_eq!(response.password.unwrap().as_slice(), [0; 16]);
+        assert_eq!(fixture.departures(), [(0, Leave::Close { after_send: true })]);
+    }
+
+    #[test]
+    fn a_session_that_comes_back_leaves_its_old_connection() {
+        let mut fixture = Fixture::new();
+        let old = fixture.client();
+        let conn = fixture.connected();
+        let back = connect_frame(SESSION.bits(), 0, Some(&SESSION.password()));
+        fixture.reactor.receive(conn.slot, &back);
+        assert_eq!(gone(&mut fixture), [old.slot]);
+        assert_eq!(fixture.entries(), ["Disconnected", "RenewSession"]);
+        let opened = Outcome::SessionOpened { session: SESSION, timeout_ms: 10_000 };
+        fixture.publish(&[], vec![answer(conn, 0, 0, opened)], &[]);
+        assert_eq!(response(&mut fixture, conn).session_id, SESSION.bits());
+    }
+
+    #[test]
+    fn a_wrong_password_is_answered_as_an_expired_session_and_closes_the_old_connection() {
+        let mut fixture = Fixture::new();
+        let old = fixture.client();
+        let conn = fixture.connected();
+        let back = connect_frame(SESSION.bits(), 0, Some(&[1; 16]));
+        fixture.reactor.receive(conn.slot, &back);
+        assert_eq!(response(&mut fixture, conn).session_id, 0);
+        assert_eq!(gone(&mut fixture), [old.slot, conn.slot]);
+        assert!(!fixture.entries().contains(&"RenewSession".to_owned()));
+    }
+
+    #[test]
+    fn a_client_that_did_not_wait_for_its_session_leaves_it_to_expire() {
+        let mut fixture = Fixture::new();
+        let conn = fixture.connected();
+        fixture.reactor.receive(conn.slot, &connect_frame(0, 0, None));
+        fixture.reactor.close_now(conn.slot);
+        fixture.submitted();
+        let session = SessionId::from_bits(9);
+        let opened = Outcome::SessionOpened { session, timeout_ms: 10_000 };
+        fixture.publish(&[], vec![answer(conn, 0, 0, opened)], &[]);
+        assert_eq!(fixture.entries(), ["Disconnected"]);
+    }
+
+    #[test]
+    fn a_client_from_the_future_is_turned_away() {
+        let mut fixture = Fixture::new();
+        let conn = fixture.connected();
+        fixture.reactor.receive(conn.slot, &connect_frame(0, 1, None));
+        assert_eq!(fixture.departures(), [(0, Leave::Close { after_send: false })]);
+    }
+
+    #[test]
+    fn a_four_letter_word_takes_the_connection_out() {
+        let mut fixture = Fixture::new();
+        let conn = fixture.connected();
+        fixture.reactor.receive(conn.slot, b"ru");
+        fixture.reactor.receive(conn.slot, b"ok\n");
+        assert_eq!(fixture.departures(), [(conn.slot, Leave::Release)]);
+        let (word, _) = fixture.reactor.released(conn.slot).unwrap();
+        assert_eq!(word.name(), "ruok");
+        let client = fixture.client();
+        fixture.reactor.receive(client.slot, b"ruok");
+        assert_eq!(fixture.departures(), [(client.slot, Leave::Close { after_send: false })]);
+    }
+
+    #[test]
+    fn authentication_counts_for_what_comes_behind_it() {
+        let mut fixture = Fixture::new();
+        let private = fixture.private(&acl::digest_id("user:pw").id);
+        let txn = fixture.create_with("/private", b"", private);
+        let client = fixture.client();
+        fixture.publish(&[txn], vec![], &[]);
+        let burst = [
+            watching(1, OpCode::EXISTS, "/private", false),
+            auth("digest", "user:pw"),
+            watching(2, OpCode::EXISTS, "/private", false),
+            auth("ip", ""),
+        ];
+        fixture.reactor.receive(client.slot, &burst.concat());
+        let heads: Vec<_> = fixture.frames(client).iter().map(|it| (it.xid, it.err)).collect();
+        assert_eq!(heads, [(1, -102), (-4, 0), (2, 0), (-4, 0)]);
+        assert_eq!(fixture.entries(), ["DefineIdentity", "ForgetIdentity"]);
+    }
+
+    #[test]
+    fn the_super_user_may_do_anything() {
+        let super_digest = Some(acl::digest_id("super:secret").id);
+        let mut fixture = Fixture::with(Settings { super_digest, ..settings() });
+        let private = fixture.private("nobody:x");
+        let txn = fixture.create_with("/private", b"", private);
+        let client = fixture.client();
+        fixture.publish(&[txn], vec![], &[]);
+        let read = watching(1, OpCode::EXISTS, "/private", false);
+        fixture.reactor.receive(client.slot, &[auth("digest", "super:guess"), read].concat());
+        assert_eq!(fixture.frames(client)[1].err, -102);
+        let read = watching(2, OpCode::EXISTS, "/private", false);
+        fixture.reactor.receive(client.slot, &[auth("digest", "super:secret"), read].concat());
+        assert_eq!(fixture.frames(client)[1].err, 0);
+    }
+
+    #[test]
+    fn an_unknown_scheme_fails_and_closes() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        fixture.reactor.receive(client.slot, &auth("nosuch", "x"));
+        let frames = fixture.frames(client);
+        assert_eq!((frames[0].xid, frames[0].zxid, frames[0].err), (-4, 0, -115));
+        assert_eq!(gone(&mut fixture), [client.slot]);
+    }
+
+    #[test]
+    fn ids_without_end_are_refused() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        for number in 0..100 {
+            fixture.reactor.receive(client.slot, &auth("digest", &format!("u{number}:p")));
+        }
+        assert_eq!(fixture.frames(client).last().unwrap().err, -115);
+        assert_eq!(gone(&mut fixture), [client.slot]);
+    }
+}

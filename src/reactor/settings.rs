@@ -1,0 +1,40 @@
+//! What a reactor needs of the configuration.
+
+use crate::config::settings::Config;
+
+/// The rules that every connection of a reactor is held to.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `jute.maxbuffer`, bytes.
+    pub frame_bytes_max: usize,
+    /// Bounds of a session's timeout, milliseconds.
+    pub min_session_timeout_ms: i32,
+    pub max_session_timeout_ms: i32,
+    /// What a connection has to finish its handshake, milliseconds.
+    pub handshake_ms: u64,
+    /// How often sessions that were heard of are reported, milliseconds.
+    pub touch_ms: u64,
+    /// Requests of this reactor under way above which clients that have some are not read from.
+    pub outstanding_max: usize,
+    /// Who may do anything: a digest id.
+    pub super_digest: Option<String>,
+    /// ACLs are not checked.
+    pub skip_acl: bool,
+}
+
+impl Settings {
+    /// What `config` says for each of `reactors` reactors. The outstanding requests of all of them
+    /// are limited by what one server may have, so each gets its share.
+    pub fn new(config: &Config, reactors: usize) -> Settings {
+        Settings {
+            frame_bytes_max: config.frame_bytes_max,
+            min_session_timeout_ms: config.min_session_timeout_ms,
+            max_session_timeout_ms: config.max_session_timeout_ms,
+            handshake_ms: u64::try_from(config.handshake_timeout.as_millis()).unwrap_or(u64::MAX),
+            touch_ms: u64::from(config.tick_ms / 2).max(1),
+            outstanding_max: (config.outstanding_max.get() as usize / reactors.max(1)).max(1),
+            super_digest: config.super_digest.clone(),
+            skip_acl: config.skip_acl,
+        }
+    }
+}

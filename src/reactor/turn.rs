@@ -1,0 +1,294 @@
+//! The loop of one reactor: what happens in which order.
+//!
+//! A turn: take what the sockets have, serve it, hand the writes over once, take what the
+//! consensus core published, then give every connection's output to its socket and wait, with one
+//! system call for all of it.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::time::{Duration, Instant};
+
+use crate::admin::request::AdminRequest;
+use crate::consensus::message::ConsensusMessage;
+use crate::ids::ReactorId;
+use crate::limits::{DEPARTURE_MS_MAX, PUBLISHED_WAITING_MAX};
+use crate::rt::inbox::{RingInbox, TaskInbox};
+use crate::rt::net::{Patience, SocketEvent, Sockets};
+use crate::rt::ring::{RingError, RingSockets};
+use crate::tree;
+
+use super::admission::Admission;
+use super::depart::Leave;
+use super::message::ReactorMessage;
+use super::serve::Reactor;
+use super::settings::Settings;
+
+/// How often a submission is offered again to a consensus core that had no room.
+const RETRY: Duration = Duration::from_millis(1);
+
+/// Empty buffers that a reactor keeps.
+const BUFFERS_MAX: usize = 512;
+
+/// What a reactor starts with.
+pub struct Setup {
+    pub id: ReactorId,
+    pub settings: Settings,
+    /// Where it reads.
+    pub registry: tree::Registry,
+    /// Shared by all reactors.
+    pub admission: Arc<Admission>,
+    /// What it is told; of `limits::PUBLISHED_WAITING_MAX` messages.
+    pub inbox: RingInbox<ReactorMessage>,
+    /// Every reactor's inbox, its own too, by id: where accepted clients go.
+    pub reactors: Vec<RingInbox<ReactorMessage>>,
+    /// Where its submissions go.
+    pub consensus: TaskInbox<ConsensusMessage>,
+    /// Where four-letter words go. Full: their connections are closed.
+    pub admin: SyncSender<AdminRequest>,
+    /// The clients' port, for the one reactor that accepts.
+    pub listener: Option<TcpListener>,
+    /// How long it looks for work before it sleeps.
+    pub spin_before_park: Duration,
+}
+
+/// Runs a reactor on the calling thread, until it is told to stop and has.
+///
+/// # Errors
+/// When it cannot have a ring, or the ring breaks.
+pub fn run(setup: Setup) -> Result<(), RingError> {
+    let inbox = setup.inbox.clone();
+    // The event outlives the ring that polls it: `inbox` is dropped after `sockets`.
+    let sockets = RingSockets::new(inbox.as_fd())?;
+    Turn::new(setup, sockets).run()
+}
+
+/// A reactor with its sockets and its channels.
+struct Turn<S> {
+    reactor: Reactor,
+    sockets: S,
+    inbox: RingInbox<ReactorMessage>,
+    reactors: Vec<RingInbox<ReactorMessage>>,
+    consensus: TaskInbox<ConsensusMessage>,
+    admin: SyncSender<AdminRequest>,
+    admission: Arc<Admission>,
+    id: ReactorId,
+    began: Instant,
+    spin_before_park: Duration,
+    /// When something last happened; kept only if the reactor spins.
+    busy_at: Instant,
+    /// The inbox was full, and the consensus core has not been told that it no longer is.
+    owes_drained: bool,
+    /// When a stopping reactor stops waiting for its clients.
+    stop_by: Option<Instant>,
+    events: Vec<SocketEvent>,
+    leave: Vec<(u32, Leave)>,
+}
+
+impl<S: Sockets> Turn<S> {
+    fn new(setup: Setup, mut sockets: S) -> Turn<S> {
+        if let Some(listener) = setup.listener {
+            sockets.listen(listener);
+        }
+        let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let began_ms = wall.map_or(0, |since| since.as_millis() as u64);
+        let admission = Arc::clone(&setup.admission);
+        let reactor =
+            Reactor::new(setup.id, setup.settings, &setup.registry, setup.admission, began_ms);
+        Turn {
+            reactor,
+            sockets,
+            inbox: setup.inbox,
+            reactors: setup.reactors,
+            consensus: setup.consensus,
+            admin: setup.admin,
+            admission,
+            id: setup.id,
+            began: Instant::now(),
+            spin_before_park: setup.spin_before_park,
+            busy_at: Instant::now(),
+            owes_drained: false,
+            stop_by: None,
+            events: Vec::new(),
+            leave: Vec::new(),
+        }
+    }
+
+    fn run(mut self) -> Result<(), RingError> {
+        let mut patience = Patience::None;
+        loop {
+            let mut events = std::mem::take(&mut self.events);
+            self.sockets.wait(patience, &mut events)?;
+            self.inbox.wake_up();
+            self.reactor.set_now(self.began.elapsed().as_millis() as u64);
+            let idle = events.is_empty();
+            for event in events.drain(..) {
+                self.take_event(event);
+            }
+            self.events = events;
+            let full = self.reactor.take_full();
+            for slot in full {
+                if !self.sockets.is_sending(slot) {
+                    self.reactor.replies_read(slot);
+                }
+            }
+            self.reactor.resume();
+            // Early, so that the log's flush begins while the rest of the turn goes on.
+            self.hand_over();
+            self.take_messages();
+            let lapse_ms = self.reactor.lapse();
+            self.reactor.resume();
+            self.hand_over();
+            self.flush();
+            self.give_way();
+            if self.reactor.is_finished() {
+                return Ok(());
+            }
+            patience = self.patience(idle, lapse_ms);
+        }
+    }
+
+    /// How long the next wait may take.
+    fn patience(&mut self, idle: bool, lapse_ms: u64) -> Patience {
+        if self.reactor.has_work() {
+            return Patience::None;
+        }
+        if !self.spin_before_park.is_zero() {
+            let now = Instant::now();
+            if !idle {
+                self.busy_at = now;
+            }
+            if now - self.busy_at < self.spin_before_park {
+                return Patience::None;
+            }
+        }
+        if !self.inbox.fall_asleep() {
+            return Patience::None;
+        }
+        let lapse = Duration::from_millis(lapse_ms.max(1));
+        let owes = self.reactor.is_blocked() || self.owes_drained;
+        Patience::For(if owes { RETRY } else { lapse })
+    }
+
+    fn take_event(&mut self, event: SocketEvent) {
+        match event {
+            SocketEvent::Received { slot, data } => {
+                self.reactor.receive(slot, self.sockets.data(data));
+            }
+            SocketEvent::Accepted(stream) => self.accept(stream),
+            SocketEvent::Ended { slot } => self.reactor.close_now(slot),
+            SocketEvent::Sent { slot } => self.reactor.sent(slot),
+            SocketEvent::Gone { slot } => self.reactor.gone(slot),
+            SocketEvent::Released { slot, stream } => {
+                let Some((word, address)) = self.reactor.released(slot) else { return };
+                let request = AdminRequest { stream, word, address, reactor: self.id };
+                if self.admin.try_send(request).is_err() {
+                    self.admission.left(address.ip());
+                }
+            }
+        }
+    }
+
+    /// A client: this reactor's, or handed to the one with the fewest.
+    fn accept(&mut self, stream: TcpStream) {
+        // No address: the client is gone already.
+        let Ok(address) = stream.peer_addr() else { return };
+        match self.admission.admit(address.ip()) {
+            Err(refused) => {
+                tracing::warn!(%address, ?refused, "too many connections: closing a new one");
+            }
+            Ok(to) if to == self.id => self.adopt(stream, address),
+            Ok(to) => {
+                let inbox = &self.reactors[usize::from(to.0)];
+                let adopt = ReactorMessage::Adopt(stream, address);
+                if let Err(ReactorMessage::Adopt(stream, address)) = inbox.send(adopt) {
+                    self.admission.moved(to, self.id);
+                    self.adopt(stream, address);
+                }
+            }
+        }
+    }
+
+    /// A client that was admitted for this reactor.
+    fn adopt(&mut self, stream: TcpStream, address: SocketAddr) {
+        if self.stop_by.is_some() {
+            self.admission.left_reactor(self.id);
+            self.admission.left(address.ip());
+            return;
+        }
+        let conn = self.reactor.connected(address);
+        self.sockets.adopt(conn.slot, stream);
+    }
+
+    fn take_messages(&mut self) {
+        let mut taken = 0;
+        while let Some(message) = self.inbox.take() {
+            taken += 1;
+            match message {
+                ReactorMessage::Published(batch) => self.reactor.take_published(&batch),
+                ReactorMessage::Adopt(stream, address) => self.adopt(stream, address),
+                ReactorMessage::Ask(ask) => self.reactor.ask(ask),
+                ReactorMessage::Stop => {
+                    self.sockets.stop_listening();
+                    self.reactor.stop();
+                    let patience = Duration::from_millis(DEPARTURE_MS_MAX);
+                    self.stop_by = Some(Instant::now() + patience);
+                }
+            }
+        }
+        // All that was in the inbox at one time has been taken in one go.
+        self.owes_drained |= taken >= PUBLISHED_WAITING_MAX;
+        if self.owes_drained {
+            let drained = ConsensusMessage::InboxDrained(self.id);
+            self.owes_drained = self.consensus.send(drained).is_err();
+        }
+        if self.stop_by.is_some_and(|by| by <= Instant::now()) {
+            self.reactor.close_all();
+        }
+    }
+
+    /// Hands the turn's writes to the consensus core, or keeps them until it has room.
+    fn hand_over(&mut self) {
+        self.reactor.seal();
+        while let Some(submission) = self.reactor.next_sealed() {
+            match self.consensus.send(ConsensusMessage::Submission(submission)) {
+                Ok(()) => {}
+                Err(ConsensusMessage::Submission(submission)) => {
+                    self.reactor.hand_over_later(submission);
+                    break;
+                }
+                Err(_) => unreachable!("the message that was sent comes back"),
+            }
+        }
+        self.reactor.unblock();
+    }
+
+    /// Gives every connection's output to its socket, and halts or resumes receiving.
+    fn flush(&mut self) {
+        let sockets = &mut self.sockets;
+        self.reactor.flush(|slot, out| {
+            if sockets.is_sending(slot) {
+                return;
+            }
+            sockets.send(slot, std::mem::take(out));
+        });
+        self.reactor.take_reading(
+            |slot, paused| {
+                if paused { sockets.pause(slot) } else { sockets.resume(slot) }
+            },
+        );
+        self.reactor.keep_buffers(sockets.sent_buffers(), BUFFERS_MAX);
+    }
+
+    /// Lets the connections go that leave.
+    fn give_way(&mut self) {
+        self.reactor.departures(&mut self.leave);
+        for (slot, leave) in self.leave.drain(..) {
+            match leave {
+                Leave::Close { after_send } => self.sockets.close(slot, after_send),
+                Leave::Release => self.sockets.release(slot),
+            }
+        }
+    }
+}
