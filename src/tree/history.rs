@@ -135,6 +135,11 @@ impl History {
         self.slab.borrow().memory()
     }
 
+    /// Bytes of the index.
+    pub fn index_bytes(&self) -> usize {
+        self.shared.index.bytes()
+    }
+
     /// Entries that wait to be reclaimed or freed, and those that still pins hold.
     pub fn backlog(&self) -> (usize, usize) {
         (self.journal.borrow().len() + self.limbo.len(), self.held.len())

@@ -195,7 +195,25 @@ impl Index {
         Some(unsafe { NodeRef::new(node) })
     }
 
-    /// Adds `node`. For the writer alone, as all that follows.
+    /// Bytes of its blocks. For the writer alone, as all that follows.
+    pub fn bytes(&self) -> usize {
+        let root = self.root.load(Relaxed);
+        // SAFETY: the root is linked.
+        let depth = unsafe { (*root).depth };
+        let mut bytes = root_bytes(depth);
+        let mut number = 0u64;
+        while number < 1 << depth {
+            // SAFETY: root and segments are linked.
+            unsafe {
+                let segment = entry(root, (number << (32 - depth)) as u32).load(Relaxed);
+                bytes += segment_bytes((*segment).capacity as usize);
+                number += 1 << (depth - (*segment).depth);
+            }
+        }
+        bytes
+    }
+
+    /// Adds `node`.
     pub fn insert(
         &self,
         slab: &mut Slab,

@@ -8,7 +8,7 @@
 //!   else can see, is given up meanwhile.
 //! * **Which blocks may a reader hold a pointer to?** A block is unlinked first and freed later. The
 //!   writer stamps what it unlinks with the current epoch; a reader notes the epoch whenever it
-//!   holds no pointer (when it pins, when it moves its pin, and a walk every so many nodes). A
+//!   holds no pointer (when it pins, when it moves its pin, and a walk with every step). A
 //!   block is freed once every pinned reader has noted a later epoch.
 //!
 //! What is older than anything that any pin can see needs no epoch: readers stop at the first

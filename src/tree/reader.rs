@@ -323,7 +323,7 @@ impl<'a> Iterator for Children<'a> {
     }
 }
 
-/// All znodes of one version, parents first. It may take its time: every few nodes it tells the
+/// All znodes of one version, parents first. It may take its time: with every step it tells the
 /// writer that it holds no pointer into the tree, so what is replaced meanwhile can go.
 pub struct Walk<'p> {
     cursor: Cursor<'p>,

@@ -160,7 +160,6 @@ pub(super) struct Cursor<'p> {
     zxid: u64,
     /// Exists at the pin.
     at: Option<NonNull<Node>>,
-    steps: u32,
 }
 
 /// What a cursor came to.
@@ -172,24 +171,19 @@ pub(super) struct Step<'a> {
     pub shared: &'a Shared,
 }
 
-/// Steps of a cursor between two notes that it holds no pointers.
-const STEPS_PER_NOTE: u32 = 64;
-
 impl<'p> Cursor<'p> {
     /// Before the root, at the zxid of the pin.
     pub fn new(slot: &'p mut PinnedSlot) -> Cursor<'p> {
         let (_, zxid) = slot.pinned().expect("a walk needs a pin");
-        Cursor { slot, zxid, at: None, steps: 0 }
+        Cursor { slot, zxid, at: None }
     }
 
     /// The next node; None at the end.
     pub fn advance(&mut self) -> Option<Step<'_>> {
-        self.steps = self.steps.wrapping_add(1);
-        if self.steps.is_multiple_of(STEPS_PER_NOTE) {
-            // Nobody holds a reference, for that would borrow the slot. The cursor's own node is
-            // held by the pin: a node that exists at a pin is neither unlinked nor freed.
-            self.slot.shared.pins.note(self.slot.slot);
-        }
+        // Nobody holds a reference, for that would borrow the slot. The cursor's own node is held
+        // by the pin: a node that exists at a pin is neither unlinked nor freed. A load and a
+        // store, of lines that are mostly in this core's cache: cheap enough for every step.
+        self.slot.shared.pins.note(self.slot.slot);
         let (node, levels_up) = match self.at {
             None => (self.slot.shared.root(self.slot.guard()), 0),
             // SAFETY: the node exists at the pin, which stays while the cursor borrows the slot.
