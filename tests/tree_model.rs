@@ -402,7 +402,7 @@ fn check_node(path: &str, node: NodeView<'_>, tree: &Tree) {
 }
 
 fn cases() -> u32 {
-    if cfg!(miri) { 2 } else { 400 }
+    if cfg!(miri) { 2 } else { 100 }
 }
 
 proptest! {
