@@ -15,6 +15,7 @@ pub mod log;
 pub mod logging;
 pub mod reactor;
 pub mod rt;
+pub mod server;
 pub mod snapshot;
 pub mod tree;
 pub mod zab;

@@ -1,1 +1,66 @@
-fn main() {}
+//! The command line: which tool is asked for, and how the process ends.
+//!
+//! Exit codes: 0, it did what it was asked (a server: it was stopped by a signal); 1, it could not
+//! start or had to stop; 2, the command line or the configuration is wrong.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use ringkeeper::config::load::Overrides;
+use ringkeeper::server::{self, Failure};
+
+/// A coordination server, wire-compatible with Apache ZooKeeper.
+///
+/// Without a command it is a standalone server on built-in defaults: clients on 127.0.0.1:2181,
+/// data under ./ringkeeper-data.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    overrides: OverrideArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve as a ZooKeeper configuration file says, in the foreground.
+    Server {
+        /// The configuration file.
+        #[arg(value_name = "ZOO.CFG")]
+        file: PathBuf,
+        #[command(flatten)]
+        overrides: OverrideArguments,
+    },
+}
+
+#[derive(Debug, Args)]
+struct OverrideArguments {
+    /// Where clients connect; port 0 lets the system choose one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where the data is, log and snapshots both.
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+}
+
+impl From<OverrideArguments> for Overrides {
+    fn from(arguments: OverrideArguments) -> Overrides {
+        Overrides { listen: arguments.listen, data_dir: arguments.data_dir }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let served = match arguments.command {
+        None => server::main(None, &arguments.overrides.into()),
+        Some(Command::Server { file, overrides }) => server::main(Some(&file), &overrides.into()),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration) => ExitCode::from(2),
+        Err(Failure::Service) => ExitCode::FAILURE,
+    }
+}

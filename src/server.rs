@@ -1,0 +1,423 @@
+//! A standalone server from its configuration to its end: checks, recovery, the cores, the wait
+//! for a signal.
+//!
+//! The order matters. What the system may refuse (io_uring, locked memory, the port) is asked for
+//! before the data folders are touched. The process ends as soon as any core does, unless it was
+//! told to stop: then the reactors end first, so that the answers still due are given, then the
+//! consensus core, with everything flushed.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU64;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::signal_name;
+use socket2::SockRef;
+use thiserror::Error;
+
+use crate::admin::desk::{Desk, SnapshotTimes};
+use crate::admin::environment::Folders;
+use crate::admin::inquiry::Cores;
+use crate::admin::metrics::StartUp;
+use crate::admin::request::AdminRequest;
+use crate::config::Config;
+use crate::config::cores::CpuId;
+use crate::config::load::{Loaded, Overrides, load};
+use crate::consensus::message::ConsensusMessage;
+use crate::consensus::prepare::write::Settings as PrepareSettings;
+use crate::consensus::recovery::State;
+use crate::consensus::sessions::Sessions;
+use crate::consensus::snapshots::{SnapshotPolicy, SnapshotRequest};
+use crate::consensus::turn;
+use crate::housekeeping::{Housekeeping, Snapshots};
+use crate::ids::{ReactorId, ServerId};
+use crate::limits::{
+    ADMIN_REQUESTS_WAITING_MAX, PUBLISHED_WAITING_MAX, STOP_MS_MAX, SUBMISSIONS_WAITING_MAX,
+};
+use crate::log::damage::RecoverError;
+use crate::log::folders::{DataFolders, FolderError};
+use crate::log::group_commit::{GroupCommit, LogError, Tail};
+use crate::log::recover::recover;
+use crate::log::spares::Spares;
+use crate::logging;
+use crate::reactor::admission::Admission;
+use crate::reactor::message::ReactorMessage;
+use crate::reactor::settings::Settings as ReactorSettings;
+use crate::reactor::turn as reactor;
+use crate::rt::cores::{CoreError, CoreSettings};
+use crate::rt::inbox::{RingInbox, TaskInbox};
+use crate::rt::ring::RingError;
+use crate::rt::{cores, net, process, ring};
+use crate::tree::{Registry, Writer};
+
+/// `clientPortListenBacklog` without the key.
+const BACKLOG: i32 = 128;
+
+/// A server has ended, and not because it was told to. The reason has been logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The configuration is wrong; nothing was touched.
+    Configuration,
+    /// It could not start, or had to stop.
+    Service,
+}
+
+/// Why a server does not start or goes on no longer.
+#[derive(Debug, Error)]
+enum ServerError {
+    #[error("{0}")]
+    Ring(#[from] RingError),
+    #[error("{0}")]
+    Core(#[from] CoreError),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("{0}")]
+    Folders(#[from] FolderError),
+    #[error("{0}")]
+    Recovery(#[from] RecoverError),
+    #[error("the system refuses {what}: {error}")]
+    System { what: &'static str, error: io::Error },
+    #[error("{0}; what was acknowledged is durable, and a restart recovers it")]
+    Log(#[from] LogError),
+    #[error("reactor {} has failed: {error}", .reactor.0)]
+    Reactor { reactor: ReactorId, error: RingError },
+    #[error("the {0} has ended without being told to")]
+    Ended(&'static str),
+    #[error("stopped at once by a second signal; what was acknowledged is durable")]
+    Impatience,
+    #[error("the cores did not end within {} s; what was acknowledged is durable", STOP_MS_MAX / 1000)]
+    StopTimeout,
+}
+
+/// What the main thread waits for.
+#[derive(Debug)]
+enum Event {
+    Signal(i32),
+    /// The log is open: the consensus core takes submissions.
+    ConsensusReady,
+    ConsensusEnded(Result<(), ServerError>),
+    ReactorEnded(Result<(), ServerError>),
+}
+
+impl Event {
+    /// The error that this event is where another was waited for.
+    fn too_early(self) -> ServerError {
+        match self {
+            Event::Signal(_) => ServerError::Impatience,
+            Event::ConsensusEnded(ended) => {
+                ended.err().unwrap_or(ServerError::Ended("consensus core"))
+            }
+            Event::ReactorEnded(ended) => ended.err().unwrap_or(ServerError::Ended("reactor")),
+            Event::ConsensusReady => unreachable!("the consensus core is ready once"),
+        }
+    }
+}
+
+/// Serves as the configuration in `file` says (without one: as the built-in defaults say), until a
+/// signal ends it. What goes wrong is logged, in one line.
+///
+/// # Errors
+/// When the configuration is wrong, when the server cannot start, or when it had to stop.
+pub fn main(file: Option<&Path>, overrides: &Overrides) -> Result<(), Failure> {
+    let began = Instant::now();
+    logging::init();
+    let Loaded { config, notices, .. } = load(file, overrides).map_err(|error| {
+        tracing::error!("{error}");
+        Failure::Configuration
+    })?;
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+    serve(config, began).map_err(|error| {
+        tracing::error!("{error}");
+        Failure::Service
+    })
+}
+
+fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
+    cores::probe()?;
+    ring::probe()?;
+    let (listener, address) = listen(&config)?;
+    if let Err(error) = process::raise_open_files() {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+    let (tell, events) = channel();
+    tell_signals(tell.clone())?;
+
+    let folders = Arc::new(DataFolders::open(&config.data_dir, &config.data_log_dir)?);
+    let mut state = State::new(ServerId::STANDALONE, u64::from(config.tick_ms));
+    let recovered = recover(&folders, config.segment_bytes, &mut state)?;
+    let inboxes = inboxes(config.cores.reactors.len())?;
+    let times = SnapshotTimes::default();
+    let spares = Spares::new(folders.log(), config.segment_bytes, recovered.spare.clone());
+    let snapshots = Snapshots {
+        folders: Arc::clone(&folders),
+        retained: config.snapshots_retained,
+        purge_interval: config.purge_interval,
+        consensus: inboxes.consensus.clone(),
+        times: times.clone(),
+    };
+    let (housekeeping, to_snapshots) =
+        Housekeeping::start(snapshots, spares.clone()).map_err(no_thread)?;
+
+    let (tree, registry, sessions) = state.finish();
+    let consensus = Consensus {
+        tree,
+        registry: registry.clone(),
+        sessions,
+        tail: recovered.tail.clone(),
+        spares,
+        logged: (recovered.replayed, recovered.replayed_bytes),
+        to_snapshots,
+    };
+    consensus.start(&config, &inboxes, tell.clone())?;
+    if let Some(signal) = wait_for_consensus(&events)? {
+        // Nothing was served yet, so nothing is in flight.
+        tracing::info!("{}: stopped before serving", signal_name(signal).unwrap_or("a signal"));
+        return Ok(());
+    }
+
+    let (to_desk, requests) = sync_channel(ADMIN_REQUESTS_WAITING_MAX);
+    let desk = Desk {
+        cores: inboxes.clone(),
+        config: config.clone(),
+        listen: address,
+        folders: Folders { snapshots: folders.snapshots().into(), log: folders.log().into() },
+        snapshots: times,
+        start_up: StartUp { began, recovery: recovered.took, txns_loaded: recovered.replayed },
+    };
+    Housekeeping::open_desk(desk, requests).map_err(no_thread)?;
+    start_reactors(&config, &inboxes, &registry, listener, to_desk, &tell)?;
+    tracing::info!(
+        "ringkeeper {} on {address}: {} ({}), data in {}, log in {}, recovered through {} in {} \
+         ms; serving clients",
+        env!("CARGO_PKG_VERSION"),
+        counted(config.cores.reactors.len(), "reactor"),
+        config.cores,
+        folders.snapshots().display(),
+        folders.log().display(),
+        recovered.last_zxid,
+        recovered.took.as_millis(),
+    );
+
+    let signal = wait_for_signal(&events)?;
+    tracing::info!("{}: stopping", signal_name(signal).unwrap_or("a signal"));
+    stop(&inboxes, &events)?;
+    housekeeping.stop();
+    tracing::info!("stopped; everything is durable");
+    Ok(())
+}
+
+/// Binds the clients' address. Clients that come before the server serves wait in the backlog.
+fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let address = config.listen;
+    let failed = |error| ServerError::Listen { address, error };
+    let backlog = config.listen_backlog.map_or(BACKLOG, |backlog| backlog.get() as i32);
+    let listener = net::listen(address, backlog).map_err(failed)?;
+    // Inherited by the sockets that are accepted.
+    SockRef::from(&listener).set_keepalive(config.keep_alive).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// SIGTERM and SIGINT become events, on a thread of their own.
+fn tell_signals(tell: Sender<Event>) -> Result<(), ServerError> {
+    let refused = |error| ServerError::System { what: "signal handlers", error };
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(refused)?;
+    let forward = move || {
+        // The main thread is gone only when the process ends.
+        signals.forever().try_for_each(|signal| tell.send(Event::Signal(signal)).ok());
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned()).spawn(forward);
+    thread.map(drop).map_err(no_thread)
+}
+
+fn inboxes(reactors: usize) -> Result<Cores, ServerError> {
+    let refused = |error| ServerError::System { what: "an event for a reactor", error };
+    let one = |_| RingInbox::new(PUBLISHED_WAITING_MAX).map_err(refused);
+    let consensus = TaskInbox::new(reactors * SUBMISSIONS_WAITING_MAX + ADMIN_REQUESTS_WAITING_MAX);
+    Ok(Cores { reactors: (0..reactors).map(one).collect::<Result<_, _>>()?, consensus })
+}
+
+fn no_thread(error: io::Error) -> ServerError {
+    ServerError::System { what: "a thread", error }
+}
+
+/// What the consensus core starts with.
+struct Consensus {
+    tree: Writer,
+    registry: Registry,
+    sessions: Sessions,
+    tail: Tail,
+    spares: Spares,
+    /// Transactions and bytes of log since the last snapshot.
+    logged: (u64, u64),
+    to_snapshots: SyncSender<SnapshotRequest>,
+}
+
+impl Consensus {
+    fn start(
+        self,
+        config: &Config,
+        inboxes: &Cores,
+        tell: Sender<Event>,
+    ) -> Result<(), ServerError> {
+        let (inbox, reactors) = (inboxes.consensus.clone(), inboxes.reactors.clone());
+        let settings = PrepareSettings {
+            extended_types: config.extended_types,
+            skip_acl: config.skip_acl,
+        };
+        let (tick_ms, group_commit_bytes) = (config.tick_ms.into(), config.group_commit_bytes);
+        let policy = SnapshotPolicy {
+            txns: config.snapshot_txns,
+            log_bytes: config.snapshot_log_bytes.map(NonZeroU64::get),
+        };
+        let fsync_warning = config.fsync_warning;
+        let ready = tell.clone();
+        let run = move || async move {
+            let log = GroupCommit::open(self.tail, self.spares).await?;
+            let to_snapshots = self.to_snapshots;
+            // The main thread is gone only when the process ends.
+            let _ = ready.send(Event::ConsensusReady);
+            let setup = turn::Setup {
+                me: ServerId::STANDALONE,
+                tree: self.tree,
+                registry: self.registry,
+                sessions: self.sessions,
+                log,
+                inbox,
+                reactors,
+                settings,
+                tick_ms,
+                group_commit_bytes,
+                fsync_warning,
+                snapshots: policy,
+                logged: self.logged,
+                request_snapshot: Box::new(move |request| to_snapshots.try_send(request).is_ok()),
+            };
+            turn::run(setup).await
+        };
+        let done = move |ended: Result<Result<(), LogError>, CoreError>| {
+            let ended = match ended {
+                Ok(ran) => ran.map_err(ServerError::from),
+                Err(error) => Err(error.into()),
+            };
+            let _ = tell.send(Event::ConsensusEnded(ended));
+        };
+        let name = "consensus".to_owned();
+        let cpu = config.cores.consensus.map(CpuId::number);
+        let spin_before_park = config.spin_before_park;
+        cores::start(CoreSettings { name, cpu, spin_before_park }, run, done)?;
+        Ok(())
+    }
+}
+
+/// Starts the reactors; the first accepts for all.
+fn start_reactors(
+    config: &Config,
+    inboxes: &Cores,
+    registry: &Registry,
+    listener: TcpListener,
+    to_desk: SyncSender<AdminRequest>,
+    tell: &Sender<Event>,
+) -> Result<(), ServerError> {
+    let count = config.cores.reactors.len();
+    let (per_address, total) = (config.connections_per_address_max, config.connections_max);
+    let admission = Arc::new(Admission::new(count, per_address, total));
+    let mut listener = Some(listener);
+    for (index, cpu) in config.cores.reactors.iter().enumerate() {
+        let id = ReactorId(u16::try_from(index).expect("REACTORS_MAX reactors at most"));
+        let setup = reactor::Setup {
+            id,
+            settings: ReactorSettings::new(config, count),
+            registry: registry.clone(),
+            admission: Arc::clone(&admission),
+            inbox: inboxes.reactors[index].clone(),
+            reactors: inboxes.reactors.clone(),
+            consensus: inboxes.consensus.clone(),
+            admin: to_desk.clone(),
+            listener: listener.take(),
+            spin_before_park: config.spin_before_park,
+        };
+        let tell = tell.clone();
+        let done = move |ended: Result<Result<(), RingError>, CoreError>| {
+            let ended = match ended {
+                Ok(ran) => ran.map_err(|error| ServerError::Reactor { reactor: id, error }),
+                Err(error) => Err(error.into()),
+            };
+            let _ = tell.send(Event::ReactorEnded(ended));
+        };
+        let (name, cpu) = (format!("reactor-{index}"), cpu.map(CpuId::number));
+        let settings = CoreSettings { name, cpu, spin_before_park: Duration::ZERO };
+        cores::start(settings, move || async move { reactor::run(setup) }, done)?;
+    }
+    Ok(())
+}
+
+/// Until the consensus core takes submissions, or a signal comes.
+fn wait_for_consensus(events: &Receiver<Event>) -> Result<Option<i32>, ServerError> {
+    match events.recv().expect("the main thread holds a sender") {
+        Event::ConsensusReady => Ok(None),
+        Event::Signal(signal) => Ok(Some(signal)),
+        other => Err(other.too_early()),
+    }
+}
+
+/// Until a signal comes. Any core that ends before is an error.
+fn wait_for_signal(events: &Receiver<Event>) -> Result<i32, ServerError> {
+    match events.recv().expect("the main thread holds a sender") {
+        Event::Signal(signal) => Ok(signal),
+        other => Err(other.too_early()),
+    }
+}
+
+/// The reactors end first: what they still wait for comes from the consensus core.
+fn stop(inboxes: &Cores, events: &Receiver<Event>) -> Result<(), ServerError> {
+    let deadline = Instant::now() + Duration::from_millis(STOP_MS_MAX);
+    for inbox in &inboxes.reactors {
+        deliver(ReactorMessage::Stop, deadline, |message| inbox.send(message))?;
+    }
+    for _ in &inboxes.reactors {
+        match next(events, deadline)? {
+            Event::ReactorEnded(ended) => ended?,
+            other => return Err(other.too_early()),
+        }
+    }
+    deliver(ConsensusMessage::Stop, deadline, |message| inboxes.consensus.send(message))?;
+    match next(events, deadline)? {
+        Event::ConsensusEnded(ended) => ended,
+        other => Err(other.too_early()),
+    }
+}
+
+/// The next event, if it comes in time.
+fn next(events: &Receiver<Event>, deadline: Instant) -> Result<Event, ServerError> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    events.recv_timeout(left).map_err(|_| ServerError::StopTimeout)
+}
+
+/// Puts a message into an inbox that may be full for a while.
+fn deliver<M>(
+    mut message: M,
+    deadline: Instant,
+    send: impl Fn(M) -> Result<(), M>,
+) -> Result<(), ServerError> {
+    while let Err(back) = send(message) {
+        if Instant::now() >= deadline {
+            return Err(ServerError::StopTimeout);
+        }
+        message = back;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// `1 reactor`, `2 reactors`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
