@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod config;
 pub mod consensus;
+pub mod dump;
 pub mod housekeeping;
 pub mod ids;
 pub mod jute;
