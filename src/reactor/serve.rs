@@ -593,7 +593,7 @@ mod tests {
         fixture.reactor.receive(other.slot, &watching(1, OpCode::EXISTS, "/a", false));
         assert_eq!(xids(&mut fixture, other), [1], "another session's read does not wait");
         assert_eq!(fixture.entries(), ["Write", "Write"]);
-        assert_eq!(xids(&mut fixture, client), []);
+        assert_eq!(xids(&mut fixture, client), [0i32; 0]);
         let txns = [fixture.create("/a", b"1"), fixture.create("/b", b"")];
         let answers = vec![replied(client, 1, 1), replied(client, 3, 2)];
         fixture.publish(&txns, answers, &[]);
