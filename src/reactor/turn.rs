@@ -292,3 +292,257 @@ impl<S: Sockets> Turn<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::num::NonZeroU32;
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::admin::report::ReactorAsk;
+    use crate::consensus::handoff::{Answers, Entry, Outcome, Published};
+    use crate::ids::SessionId;
+    use crate::jute::error_code::ErrorCode;
+    use crate::jute::opcode::OpCode;
+    use crate::reactor::fixture::{connect_frame, frames, request, settings, watching, write};
+    use crate::rt::net;
+    use crate::tree::Writer;
+
+    /// Reactors on a port of their own, with a consensus core that opens sessions and says yes to
+    /// every write.
+    struct Server {
+        address: SocketAddr,
+        inboxes: Vec<RingInbox<ReactorMessage>>,
+        threads: Vec<JoinHandle<()>>,
+        words: Receiver<AdminRequest>,
+        consensus: Option<JoinHandle<()>>,
+        to_consensus: TaskInbox<ConsensusMessage>,
+    }
+
+    impl Server {
+        fn new(reactors: u16, per_address_max: Option<NonZeroU32>) -> Server {
+            let (writer, registry) = Writer::new();
+            let listener = net::listen("127.0.0.1:0".parse().unwrap(), 1024).unwrap();
+            let address = listener.local_addr().unwrap();
+            let mut listener = Some(listener);
+            let inboxes: Vec<_> =
+                (0..reactors).map(|_| RingInbox::new(PUBLISHED_WAITING_MAX).unwrap()).collect();
+            let consensus = TaskInbox::new(64);
+            let admission = Arc::new(Admission::new(reactors.into(), per_address_max, None));
+            let (admin, words) = sync_channel(8);
+            let start = |id| {
+                let setup = Setup {
+                    id: ReactorId(id),
+                    settings: settings(),
+                    registry: registry.clone(),
+                    admission: Arc::clone(&admission),
+                    inbox: inboxes[usize::from(id)].clone(),
+                    reactors: inboxes.clone(),
+                    consensus: consensus.clone(),
+                    admin: admin.clone(),
+                    listener: listener.take(),
+                    spin_before_park: Duration::ZERO,
+                };
+                std::thread::spawn(move || run(setup).unwrap())
+            };
+            let threads = (0..reactors).map(start).collect();
+            let (inbox, published) = (consensus.clone(), inboxes.clone());
+            let core = std::thread::spawn(move || {
+                let _tree = writer;
+                agree(&inbox, &published);
+            });
+            let to_consensus = consensus;
+            Server { address, inboxes, threads, words, consensus: Some(core), to_consensus }
+        }
+
+        fn client(&self) -> TcpStream {
+            let stream = TcpStream::connect(self.address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.set_nodelay(true).unwrap();
+            stream
+        }
+
+        /// A client with a session.
+        fn session(&self) -> TcpStream {
+            let mut client = self.client();
+            client.write_all(&connect_frame(0, 0, None)).unwrap();
+            let response = receive(&mut client);
+            assert_eq!(response.len(), 37 + 4);
+            client
+        }
+
+        fn stop(mut self) {
+            for inbox in &self.inboxes {
+                inbox.send(ReactorMessage::Stop).unwrap();
+            }
+            self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+            self.to_consensus.send(ConsensusMessage::Stop).unwrap();
+            self.consensus.take().unwrap().join().unwrap();
+        }
+    }
+
+    fn agree(inbox: &TaskInbox<ConsensusMessage>, reactors: &[RingInbox<ReactorMessage>]) {
+        let mut session = 0;
+        loop {
+            let submission = match inbox.take() {
+                Some(ConsensusMessage::Submission(submission)) => submission,
+                Some(ConsensusMessage::Stop) => return,
+                Some(other) => panic!("{other:?}"),
+                None => {
+                    std::thread::sleep(Duration::from_micros(50));
+                    continue;
+                }
+            };
+            let mut batch = Published {
+                answers: vec![Answers::default(); reactors.len()],
+                ..Published::default()
+            };
+            let answers = &mut batch.answers[usize::from(submission.reactor.0)].list;
+            for entry in submission.entries {
+                let (conn, xid, outcome) = match entry {
+                    Entry::OpenSession { conn, timeout_ms } => {
+                        session += 1;
+                        let session = SessionId::from_bits(session);
+                        (conn, 0, Outcome::SessionOpened { session, timeout_ms })
+                    }
+                    Entry::Write { conn, xid, op, .. } => {
+                        let (err, body) = (ErrorCode::Ok, 0..0);
+                        let last = op == OpCode::CLOSE_SESSION;
+                        (
+                            conn,
+                            xid,
+                            match last {
+                                true => Outcome::ReplyAndClose { err, body },
+                                false => Outcome::Reply { err, body },
+                            },
+                        )
+                    }
+                    _ => continue,
+                };
+                answers.push(crate::reactor::fixture::answer(conn, xid, 0, outcome));
+            }
+            let batch = Arc::new(batch);
+            for reactor in reactors {
+                reactor.send(ReactorMessage::Published(Arc::clone(&batch))).unwrap();
+            }
+        }
+    }
+
+    /// One frame, its length included.
+    fn receive(client: &mut TcpStream) -> Vec<u8> {
+        let mut frame = vec![0; 4];
+        client.read_exact(&mut frame).unwrap();
+        let length = i32::from_be_bytes(frame[..4].try_into().unwrap());
+        frame.resize(4 + length as usize, 0);
+        client.read_exact(&mut frame[4..]).unwrap();
+        frame
+    }
+
+    #[test]
+    fn a_client_is_served_from_handshake_to_close() {
+        let server = Server::new(1, None);
+        let mut client = server.session();
+        let burst = [
+            watching(1, OpCode::EXISTS, "/zookeeper", false),
+            write(2),
+            watching(3, OpCode::GET_CHILDREN, "/", false),
+            request(4, OpCode::CLOSE_SESSION, &[]),
+        ];
+        client.write_all(&burst.concat()).unwrap();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).unwrap();
+        assert_eq!(frames(&all).iter().map(|it| it.xid).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        server.stop();
+    }
+
+    #[test]
+    fn clients_are_spread_over_the_reactors() {
+        let server = Server::new(3, None);
+        let mut clients: Vec<_> = (0..9).map(|_| server.session()).collect();
+        for inbox in &server.inboxes {
+            let (to, report) = sync_channel(1);
+            let ask = ReactorAsk::Report { connections: true, watches: true, to };
+            inbox.send(ReactorMessage::Ask(ask)).unwrap();
+            let report = report.recv_timeout(Duration::from_secs(5)).unwrap();
+            assert_eq!((report.connections, report.connection_list.len()), (3, 3));
+        }
+        for client in &mut clients {
+            client.write_all(&watching(7, OpCode::EXISTS, "/", false)).unwrap();
+            assert_eq!(frames(&receive(client))[0].xid, 7);
+        }
+        server.stop();
+    }
+
+    #[test]
+    fn an_address_with_too_many_connections_gets_no_more_until_one_is_closed() {
+        let server = Server::new(1, NonZeroU32::new(2));
+        let (first, _second) = (server.session(), server.session());
+        let mut third = server.client();
+        let _ = third.write_all(&connect_frame(0, 0, None));
+        assert!(matches!(third.read(&mut [0; 10]), Ok(0) | Err(_)), "it was not closed");
+        drop(first);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let mut again = server.client();
+            let _ = again.write_all(&connect_frame(0, 0, None));
+            if matches!(again.read(&mut [0; 10]), Ok(1..)) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the closed connection still counts");
+        }
+        server.stop();
+    }
+
+    #[test]
+    fn a_four_letter_word_goes_to_whoever_answers_them() {
+        let server = Server::new(1, None);
+        let mut client = server.client();
+        client.write_all(b"ruok").unwrap();
+        let request = server.words.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert_eq!(request.word.name(), "ruok");
+        assert_eq!(request.address, client.local_addr().unwrap());
+        (&request.stream).write_all(b"imok").unwrap();
+        drop(request);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "imok");
+        server.stop();
+    }
+
+    #[test]
+    fn a_stopping_reactor_closes_its_clients_and_ends() {
+        let server = Server::new(2, None);
+        let mut clients: Vec<_> = (0..4).map(|_| server.session()).collect();
+        server.stop();
+        for client in &mut clients {
+            assert_eq!(client.read(&mut [0; 10]).unwrap(), 0);
+        }
+    }
+
+    #[test]
+    fn a_pipelining_client_that_reads_late_gets_every_reply_in_order() {
+        let server = Server::new(1, None);
+        let mut client = server.session();
+        let mut sending = client.try_clone().unwrap();
+        let count = 200_000;
+        let writing = std::thread::spawn(move || {
+            for first in (0..count).step_by(1_000) {
+                let burst: Vec<u8> = (first..first + 1_000)
+                    .flat_map(|xid| match xid % 100 {
+                        0 => write(xid),
+                        _ => watching(xid, OpCode::GET_CHILDREN2, "/", false),
+                    })
+                    .collect();
+                sending.write_all(&burst).unwrap();
+            }
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        for xid in 0..count {
+            assert_eq!(frames(&receive(&mut client))[0].xid, xid);
+        }
+        writing.join().unwrap();
+        server.stop();
+    }
+}

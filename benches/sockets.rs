@@ -1,20 +1,36 @@
-//! How much of a core the socket driver takes: an echo server (25 bytes in, 100 out, the sizes of a
-//! get) on the ring driver and on plain epoll, load from another core.
+//! What one core answers, load from another: an echo server on plain epoll and on the ring driver
+//! (25 bytes in, 192 out: a get of 100 bytes), and a whole reactor that answers gets of 1,000
+//! znodes. Between the second and the third lies the work of the server; between the first and the
+//! second what the driver costs.
 //!
-//!     cargo bench --bench echo -- [ring|epoll] [CONNECTIONS] [IN_FLIGHT] [SECONDS]
+//!     cargo bench --bench sockets -- [epoll|ring|reactor] [CONNECTIONS] [IN_FLIGHT] [SECONDS]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
+use ringkeeper::config::load::{Overrides, load as load_config};
+use ringkeeper::consensus::handoff::{Answer, Answers, Entry, Outcome, Published};
+use ringkeeper::consensus::message::ConsensusMessage;
+use ringkeeper::ids::{ReactorId, SessionId, Zxid};
+use ringkeeper::limits::PUBLISHED_WAITING_MAX;
+use ringkeeper::reactor::admission::Admission;
+use ringkeeper::reactor::message::ReactorMessage;
+use ringkeeper::reactor::settings::Settings;
+use ringkeeper::reactor::turn::{Setup, run};
 use ringkeeper::rt::event::Event;
+use ringkeeper::rt::inbox::{RingInbox, TaskInbox};
 use ringkeeper::rt::net::{self, Patience, SocketEvent, Sockets};
 use ringkeeper::rt::ring::RingSockets;
+use ringkeeper::tree::{AclId, Owner, Writer};
 
 const REQUEST: usize = 25;
-const ANSWER: usize = 100;
+const ANSWER: usize = 192;
+const ZNODES: usize = 1_000;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
@@ -26,13 +42,18 @@ fn main() {
     let (connections, in_flight, seconds) = (number(32), number(1), number(3));
     let listener = net::listen("127.0.0.1:0".parse().unwrap(), 1024).unwrap();
     let address = listener.local_addr().unwrap();
+    let server_driver = driver.clone();
     let server = std::thread::spawn(move || {
         pin(0);
-        if driver == "epoll" { epoll_echo(&listener) } else { ring_echo(listener) }
+        match server_driver.as_str() {
+            "epoll" => epoll_echo(&listener),
+            "ring" => ring_echo(listener),
+            _ => reactor(listener),
+        }
     });
     let client = std::thread::spawn(move || {
         pin(1);
-        load(address, connections as usize, in_flight as usize);
+        load(address, driver == "reactor", connections as usize, in_flight as usize);
     });
     std::thread::sleep(Duration::from_millis(500));
     let (start, before) = (Instant::now(), ANSWERS.load(Ordering::Relaxed));
@@ -105,22 +126,92 @@ fn epoll_echo(listener: &TcpListener) {
     }
 }
 
-fn load(address: SocketAddr, connections: usize, in_flight: usize) {
+/// A reactor with 1,000 znodes of 100 bytes, and a consensus core that does nothing but open
+/// sessions.
+fn reactor(listener: TcpListener) {
+    let (mut writer, registry) = Writer::new();
+    writer.begin(Zxid::from_bits(1), 0);
+    writer.create("/k", None, AclId::OPEN, Owner::Persistent, None).unwrap();
+    for key in 0..ZNODES {
+        let path = format!("/k/{key:05}");
+        writer.create(&path, Some(&[7; 100]), AclId::OPEN, Owner::Persistent, None).unwrap();
+    }
+    writer.publish(Zxid::from_bits(1));
+    let defaults = load_config(None, &Overrides::default()).unwrap().config;
+    let inbox = RingInbox::new(PUBLISHED_WAITING_MAX).unwrap();
+    let consensus = TaskInbox::new(1024);
+    let (admin, _words) = sync_channel(1);
+    let setup = Setup {
+        id: ReactorId(0),
+        settings: Settings::new(&defaults, 1),
+        registry,
+        admission: Arc::new(Admission::new(1, None, None)),
+        inbox: inbox.clone(),
+        reactors: vec![inbox.clone()],
+        consensus: consensus.clone(),
+        admin,
+        listener: Some(listener),
+        spin_before_park: Duration::ZERO,
+    };
+    let core = std::thread::spawn(move || open_sessions(&consensus, &inbox));
+    run(setup).unwrap();
+    core.join().unwrap();
+}
+
+fn open_sessions(consensus: &TaskInbox<ConsensusMessage>, reactor: &RingInbox<ReactorMessage>) {
+    while !STOP.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(1));
+        while let Some(ConsensusMessage::Submission(submission)) = consensus.take() {
+            let mut batch = Published { through: Zxid::from_bits(1), ..Published::default() };
+            batch.answers.push(Answers::default());
+            for entry in submission.entries {
+                if let Entry::OpenSession { conn, timeout_ms } = entry {
+                    let session = SessionId::from_bits(i64::from(conn.slot) + 1);
+                    let outcome = Outcome::SessionOpened { session, timeout_ms };
+                    batch.answers[0].list.push(Answer { conn, xid: 0, after: 0, outcome });
+                }
+            }
+            reactor.send(ReactorMessage::Published(Arc::new(batch))).unwrap();
+        }
+    }
+    reactor.send(ReactorMessage::Stop).unwrap();
+}
+
+/// A get of some znode: 25 bytes, as it happens.
+fn get(key: usize) -> [u8; REQUEST] {
+    let mut request = [0; REQUEST];
+    request[3] = REQUEST as u8 - 4;
+    request[7] = 1;
+    request[11] = 4;
+    request[15] = 8;
+    request[16..24].copy_from_slice(format!("/k/{key:05}").as_bytes());
+    request
+}
+
+fn load(address: SocketAddr, handshake: bool, connections: usize, in_flight: usize) {
     let epoll = Epoll::new();
-    let requests = vec![1; in_flight * REQUEST];
     let mut clients = Vec::new();
     for index in 0..connections {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
+        if handshake {
+            let mut connect = [0; 49];
+            (connect[3], connect[19], connect[31]) = (45, 100, 16);
+            stream.write_all(&connect).unwrap();
+            stream.read_exact(&mut [0; 41]).unwrap();
+        }
+        let first = index * in_flight;
+        let requests: Vec<u8> =
+            (first..first + in_flight).flat_map(|key| get(key * 7919 % ZNODES)).collect();
         stream.set_nonblocking(true).unwrap();
         epoll.add(stream.as_raw_fd(), index as u64);
         stream.write_all(&requests).unwrap();
-        clients.push((stream, 0));
+        clients.push((stream, 0, requests));
     }
     let mut buffer = vec![0; 64 << 10];
     while !STOP.load(Ordering::Relaxed) {
         for token in epoll.wait() {
-            let (stream, held) = &mut clients[token as usize];
+            let (stream, held, requests) = &mut clients[token as usize];
             let Ok(received) = stream.read(&mut buffer) else { continue };
             *held += received;
             let answers = *held / ANSWER;
