@@ -1,0 +1,8 @@
+//! The write side as a whole, without its thread, disk and sockets: requests go in as a reactor
+//! hands them over, and what comes out is what it would get.
+
+mod golden;
+mod precedence;
+mod properties;
+mod server;
+mod sessions;

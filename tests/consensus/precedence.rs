@@ -1,0 +1,204 @@
+//! A request with several faults is answered with the one that ZooKeeper finds first.
+
+use ringkeeper::ids::SessionId;
+use ringkeeper::jute::error_code::ErrorCode::{self, *};
+use ringkeeper::jute::opcode::OpCode;
+use ringkeeper::jute::records::{Acl, Id};
+use ringkeeper::limits::ACL_ENTRIES_MAX;
+
+use super::server::{Server, create, open_acl, path_version, set_acl, set_data};
+
+const GONE: SessionId = SessionId::from_bits(0x123);
+
+/// A server with a znode of each kind, and a session that may do nothing to some of them.
+fn server() -> (Server, SessionId) {
+    let mut server = Server::new(1);
+    server.define(0, &[]);
+    let session = server.open(1, 30_000);
+    for (path, acl, flags) in [
+        ("/open", open_acl(31), 0),
+        ("/open/child", open_acl(31), 0),
+        ("/closed", open_acl(31), 0),
+        ("/closed/child", open_acl(31), 0),
+        ("/readable", open_acl(1), 0),
+        ("/ephemeral", open_acl(31), 1),
+    ] {
+        let body = create(path, b"", &acl, flags);
+        let reply = server.write((1, session, 1), OpCode::CREATE, 0, &body).unwrap();
+        assert_eq!(reply.err, Ok, "{path}");
+    }
+    let closed = set_acl("/closed", &[acl("ip", "10.9.9.9")], -1);
+    assert_eq!(server.write((1, session, 1), OpCode::SET_ACL, 0, &closed).unwrap().err, Ok);
+    (server, session)
+}
+
+fn acl(scheme: &str, id: &str) -> Acl {
+    Acl { perms: 31, id: Id { scheme: scheme.to_owned(), id: id.to_owned() } }
+}
+
+fn expect(op: OpCode, cases: &[(ErrorCode, bool, Vec<u8>)]) {
+    let (mut server, session) = server();
+    for (index, (expected, gone, body)) in cases.iter().enumerate() {
+        let before = server.image();
+        let session = if *gone { GONE } else { session };
+        let reply = server.write((1, session, 2), op, 0, body).unwrap();
+        assert_eq!(reply.err, *expected, "{op:?}, case {index}");
+        assert!(reply.body.is_empty(), "{op:?}, case {index}");
+        assert_eq!(server.image(), before, "{op:?}, case {index} changed something");
+    }
+}
+
+#[test]
+fn of_create() {
+    let bad = [acl("nosuch", "x")];
+    let make = |path: &str, acl: &[Acl], flags| create(path, b"", acl, flags);
+    expect(
+        OpCode::CREATE,
+        &[
+            (BadArguments, true, make("/open/x", &bad, 9)),
+            (BadArguments, true, make("/open/x", &bad, 5)),
+            (BadArguments, true, make("/open/x", &bad, 4)),
+            (UnknownSession, true, make("nope", &bad, 0)),
+            (BadArguments, false, make("nope", &bad, 0)),
+            (BadArguments, false, make("/a\0b", &bad, 0)),
+            (InvalidAcl, false, make("/missing/x", &bad, 0)),
+            (NoNode, false, make("/missing/x/", &open_acl(31), 0)),
+            (NoNode, false, make("/open//x", &open_acl(31), 0)),
+            (NoAuth, false, make("/closed/child", &open_acl(31), 0)),
+            (NoAuth, false, make("/closed/..", &open_acl(31), 0)),
+            (BadArguments, false, make("/open/..", &open_acl(31), 0)),
+            (BadArguments, false, make("//", &open_acl(31), 0)),
+            (NodeExists, false, make("/", &open_acl(31), 0)),
+            (NodeExists, false, make("/open/child", &open_acl(31), 0)),
+            (NoChildrenForEphemerals, false, make("/ephemeral/x", &open_acl(31), 0)),
+            (BadArguments, false, make("/ephemeral/.", &open_acl(31), 0)),
+        ],
+    );
+}
+
+#[test]
+fn of_create_container_and_create_ttl() {
+    let container = |flags| create("/open/x", b"", &open_acl(31), flags);
+    let ttl = |flags, ttl: i64| [container(flags), ttl.to_be_bytes().to_vec()].concat();
+    expect(
+        OpCode::CREATE_CONTAINER,
+        &[0, 1, 2, 3, 5, 6, 7].map(|flags| (BadArguments, true, container(flags))),
+    );
+    expect(
+        OpCode::CREATE_TTL,
+        &[
+            // What would stop every ZooKeeper that applies it.
+            (BadArguments, true, ttl(0, -1)),
+            (BadArguments, true, ttl(4, -1)),
+            (BadArguments, true, ttl(0, 1)),
+            (BadArguments, true, ttl(5, 0)),
+            (BadArguments, true, ttl(6, 0x100_0000_0000)),
+            (UnknownSession, true, ttl(5, 1)),
+        ],
+    );
+}
+
+#[test]
+fn of_delete() {
+    expect(
+        OpCode::DELETE,
+        &[
+            (UnknownSession, true, path_version("", -1)),
+            (BadArguments, false, path_version("", -1)),
+            (BadArguments, false, path_version("/", -1)),
+            (BadArguments, false, path_version("/zookeeper", -1)),
+            (BadArguments, false, path_version("/zookeeper/quota", -1)),
+            (BadArguments, false, path_version("/zookeeper/config", -1)),
+            (NoNode, false, path_version("/missing/x", -1)),
+            (NoAuth, false, path_version("/closed/missing", 9)),
+            (NoAuth, false, path_version("/closed/child", 9)),
+            (NoNode, false, path_version("/open/missing", 9)),
+            (BadVersion, false, path_version("/open", 9)),
+            (NotEmpty, false, path_version("/open", -1)),
+        ],
+    );
+}
+
+#[test]
+fn of_set_data() {
+    expect(
+        OpCode::SET_DATA,
+        &[
+            (UnknownSession, true, set_data("nope", b"", 9)),
+            (BadArguments, false, set_data("/open/", b"", 9)),
+            (NoNode, false, set_data("/missing", b"", 9)),
+            (NoAuth, false, set_data("/readable", b"", 9)),
+            (NoAuth, false, set_data("/zookeeper/config", b"", 9)),
+            (BadVersion, false, set_data("/open", b"", 9)),
+        ],
+    );
+}
+
+#[test]
+fn of_set_acl() {
+    let many: Vec<Acl> =
+        (0..=ACL_ENTRIES_MAX as i32).map(|perms| Acl { perms, ..acl("world", "anyone") }).collect();
+    expect(
+        OpCode::SET_ACL,
+        &[
+            (UnknownSession, true, set_acl("nope", &[], 9)),
+            (BadArguments, false, set_acl("nope", &[], 9)),
+            (InvalidAcl, false, set_acl("/missing", &[], 9)),
+            (InvalidAcl, false, set_acl("/open", &many, -1)),
+            (BadArguments, false, set_acl("/open", &[acl("digest", "\u{1f600}:x")], -1)),
+            (NoNode, false, set_acl("/missing", &open_acl(31), 9)),
+            (NoAuth, false, set_acl("/readable", &open_acl(31), 9)),
+            (BadVersion, false, set_acl("/open", &open_acl(31), 9)),
+        ],
+    );
+}
+
+#[test]
+fn of_requests_that_no_client_may_make() {
+    let (mut server, session) = server();
+    let mut config = vec![0xff; 12];
+    config.extend_from_slice(&[0xff; 8]);
+    for (op, expected, body) in [
+        (OpCode::RECONFIG, ReconfigDisabled, config),
+        (OpCode::DELETE_CONTAINER, BadArguments, path_version("/open/child", 0)),
+        (OpCode::CREATE_SESSION, Unimplemented, vec![0; 4]),
+    ] {
+        let reply = server.write((1, session, 2), op, 0, &body).unwrap();
+        assert_eq!(reply.err, expected, "{op:?}");
+    }
+    assert!(server.see("/open/child", |_| ()).is_some());
+}
+
+#[test]
+fn a_parent_whose_counter_is_at_its_end_takes_no_more_children() {
+    use ringkeeper::consensus::recovery::State;
+    use ringkeeper::ids::{ServerId, Zxid};
+    use ringkeeper::log::recover::Recover;
+    use ringkeeper::snapshot::format::Znode;
+    let mut state = State::new(ServerId::STANDALONE, 2_000);
+    state.begin(Zxid::from_bits(9), 2);
+    let znode = |path, cversion| Znode {
+        path,
+        data: None,
+        acl: 0,
+        czxid: 1,
+        mzxid: 1,
+        pzxid: 1,
+        ctime: 0,
+        mtime: 0,
+        version: 0,
+        cversion,
+        aversion: 0,
+        ephemeral_owner: 0,
+    };
+    state.znode(&znode("/", 1)).unwrap();
+    state.znode(&znode("/full", i32::MAX - 1)).unwrap();
+    let mut server = Server::recovered(state);
+    server.define(0, &[]);
+    let session = server.open(1, 30_000);
+    let body = create("/full/n-", b"", &open_acl(31), 2);
+    let last = server.write((1, session, 1), OpCode::CREATE, 0, &body).unwrap();
+    assert!(last.body.ends_with(b"/full/n-2147483646"), "{last:?}");
+    let refused = server.write((1, session, 2), OpCode::CREATE, 0, &body).unwrap();
+    assert_eq!(refused.err, BadArguments);
+}
