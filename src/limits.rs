@@ -95,12 +95,9 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// of our own.
 pub const TREE_READERS_MAX: usize = REACTORS_MAX + 16;
 
-const _: () = assert!(GROUP_COMMIT_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit one commit");
-const _: () = assert!(PIPELINE_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit the pipeline");
-
 /// Transactions that may be proposed and not yet committed. Full: the consensus core stops taking
-/// submissions until some are committed.
-pub const PROPOSALS_WAITING_MAX: usize = 1 << 20;
+/// submissions at half of it, so that all sessions could expire at once on top.
+pub const PROPOSALS_WAITING_MAX: usize = 1 << 21;
 
 /// Sessions that may be open at once. Full: the connection that asks for one more is closed.
 pub const SESSIONS_MAX: usize = 1_000_000;
@@ -123,3 +120,10 @@ pub const SUBMISSIONS_PER_TURN_MAX: usize = 16;
 /// Submissions that the consensus core takes out of its inbox and keeps while a reactor's inbox is
 /// full. Full: it leaves the rest in its inbox.
 pub const SUBMISSIONS_PARKED_MAX: usize = SUBMISSIONS_WAITING_MAX * REACTORS_MAX;
+
+const _: () = assert!(GROUP_COMMIT_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit one commit");
+const _: () = assert!(PIPELINE_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit the pipeline");
+const _: () = assert!(
+    PROPOSALS_WAITING_MAX / 2 + SUBMISSION_ENTRIES_MAX + SESSIONS_MAX < PROPOSALS_WAITING_MAX,
+    "all sessions may expire on top of what is proposed"
+);

@@ -35,6 +35,9 @@ pub struct SnapshotPolicy {
     pub log_bytes: Option<u64>,
 }
 
+/// How long to wait when the housekeeping thread could not take a request, milliseconds.
+const POSTPONED_MS: u64 = 1_000;
+
 /// Counts what is logged. A snapshot is due after n transactions or bytes, with n random between
 /// half of the configured number and all of it, so that the members of an ensemble do not all take
 /// theirs at the same time.
@@ -47,6 +50,8 @@ pub struct Snapshots {
     due_txns: u64,
     due_bytes: u64,
     in_progress: bool,
+    /// None is asked for before this time.
+    not_before_ms: u64,
     taken: u64,
 }
 
@@ -61,6 +66,7 @@ impl Snapshots {
             due_txns: 0,
             due_bytes: 0,
             in_progress: false,
+            not_before_ms: 0,
             taken: 0,
         };
         snapshots.start_over();
@@ -73,9 +79,17 @@ impl Snapshots {
         self.bytes += bytes;
     }
 
-    /// Whether a snapshot should be taken: enough is logged, and none is in progress.
-    pub fn is_due(&self) -> bool {
-        !self.in_progress && (self.txns >= self.due_txns || self.bytes >= self.due_bytes)
+    /// Whether a snapshot should be asked for: enough is logged, and none is in progress. `now_ms`
+    /// is the time of the monotonic clock.
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        let enough = self.txns >= self.due_txns || self.bytes >= self.due_bytes;
+        enough && !self.in_progress && now_ms >= self.not_before_ms
+    }
+
+    /// The housekeeping thread cannot take a request now: it is asked again a little later, for
+    /// the sessions are gathered anew each time.
+    pub fn postponed(&mut self, now_ms: u64) {
+        self.not_before_ms = now_ms + POSTPONED_MS;
     }
 
     /// A snapshot was asked for.
@@ -121,7 +135,7 @@ mod tests {
 
     fn due_after(snapshots: &mut Snapshots) -> u64 {
         let mut txns = 0;
-        while !snapshots.is_due() {
+        while !snapshots.is_due(0) {
             snapshots.count(1, 100);
             txns += 1;
         }
@@ -154,11 +168,21 @@ mod tests {
     fn there_is_one_at_a_time() {
         let mut snapshots = Snapshots::new(SnapshotPolicy { txns: 1, log_bytes: None }, 3);
         snapshots.count(1, 0);
-        assert!(snapshots.is_due());
+        assert!(snapshots.is_due(0));
         snapshots.begun();
         snapshots.count(5, 0);
-        assert!(!snapshots.is_due());
+        assert!(!snapshots.is_due(0));
         snapshots.done(true);
-        assert!(snapshots.is_due());
+        assert!(snapshots.is_due(0));
+    }
+
+    #[test]
+    fn one_that_cannot_be_taken_now_is_asked_for_again_later() {
+        let mut snapshots = Snapshots::new(SnapshotPolicy { txns: 1, log_bytes: None }, 3);
+        snapshots.count(1, 0);
+        assert!(snapshots.is_due(500));
+        snapshots.postponed(500);
+        assert!(!snapshots.is_due(1_499));
+        assert!(snapshots.is_due(1_500));
     }
 }

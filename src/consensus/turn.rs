@@ -251,16 +251,17 @@ impl Turns {
     }
 
     fn ask_for_snapshot(&mut self) {
-        if !self.snapshots.is_due() || self.stopping {
+        if self.stopping || !self.snapshots.is_due(clock::monotonic_ms()) {
             return;
         }
         let mut reader = self.registry.reader();
         let zxid = reader.hold_newest();
         assert!(zxid == self.core.committed(), "{zxid} is pinned, not what is committed");
         let sessions = self.core.committed_sessions();
-        // A housekeeping thread that cannot take it now is asked again in a later turn.
         if (self.request_snapshot)(SnapshotRequest { zxid, reader, sessions }) {
             self.snapshots.begun();
+        } else {
+            self.snapshots.postponed(clock::monotonic_ms());
         }
     }
 
