@@ -52,7 +52,7 @@ use crate::reactor::turn as reactor;
 use crate::rt::cores::{CoreError, CoreSettings};
 use crate::rt::inbox::{RingInbox, TaskInbox};
 use crate::rt::ring::RingError;
-use crate::rt::{cores, net, process, ring};
+use crate::rt::{cores, net, process};
 use crate::tree::{Registry, Writer};
 
 /// `clientPortListenBacklog` without the key.
@@ -70,8 +70,6 @@ pub enum Failure {
 /// Why a server does not start or goes on no longer.
 #[derive(Debug, Error)]
 enum ServerError {
-    #[error("{0}")]
-    Ring(#[from] RingError),
     #[error("{0}")]
     Core(#[from] CoreError),
     #[error("cannot listen on {address}: {error}")]
@@ -126,6 +124,7 @@ impl Event {
 pub fn main(file: Option<&Path>, overrides: &Overrides) -> Result<(), Failure> {
     let began = Instant::now();
     logging::init();
+    end_with_the_first_panic();
     let Loaded { config, notices, .. } = load(file, overrides).map_err(|error| {
         tracing::error!("{error}");
         Failure::Configuration
@@ -139,9 +138,17 @@ pub fn main(file: Option<&Path>, overrides: &Overrides) -> Result<(), Failure> {
     })
 }
 
+/// A server must not outlive one of its cores. (Builds with `panic = "abort"` end anyway.)
+fn end_with_the_first_panic() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        std::process::abort();
+    }));
+}
+
 fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
     cores::probe()?;
-    ring::probe()?;
     let (listener, address) = listen(&config)?;
     if let Err(error) = process::raise_open_files() {
         tracing::warn!("the limit of open files stays as it is: {error}");
@@ -268,10 +275,8 @@ impl Consensus {
         tell: Sender<Event>,
     ) -> Result<(), ServerError> {
         let (inbox, reactors) = (inboxes.consensus.clone(), inboxes.reactors.clone());
-        let settings = PrepareSettings {
-            extended_types: config.extended_types,
-            skip_acl: config.skip_acl,
-        };
+        let settings =
+            PrepareSettings { extended_types: config.extended_types, skip_acl: config.skip_acl };
         let (tick_ms, group_commit_bytes) = (config.tick_ms.into(), config.group_commit_bytes);
         let policy = SnapshotPolicy {
             txns: config.snapshot_txns,

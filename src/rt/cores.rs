@@ -6,12 +6,18 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
+use glommio::{GlommioError, LocalExecutorBuilder, Placement};
 use thiserror::Error;
+
+use super::process;
+use super::ring::{self, RingError};
 
 /// Memory that an executor may lock for direct I/O, bytes. Reactors do none, and the log brings
 /// buffers of its own; the executor takes no less than this.
 const IO_MEMORY_BYTES: usize = 64 << 10;
+
+/// Locked memory that an executor insists on, bytes.
+const LOCKED_BYTES_MIN: u64 = 512 << 10;
 
 /// How a core is set up.
 #[derive(Clone, Debug)]
@@ -28,46 +34,31 @@ pub struct CoreSettings {
 #[derive(Debug, Error)]
 pub enum CoreError {
     #[error(
-        "the limit of locked memory (memlock) is {limit} bytes and an executor needs {needed}: \
-         raise it (`ulimit -l`, LimitMEMLOCK=)"
+        "the limit of locked memory (memlock) is {limit} bytes and a core needs \
+         {LOCKED_BYTES_MIN}: raise it (`ulimit -l`, LimitMEMLOCK=)"
     )]
-    LockedMemory { limit: u64, needed: u64 },
-    #[error(
-        "io_uring is forbidden here: check `sysctl kernel.io_uring_disabled` (must be 0) and the \
-         container's seccomp profile"
-    )]
-    Forbidden,
-    #[error("this kernel has no io_uring (it was built without it, or seccomp hides it)")]
-    NotThere,
+    LockedMemory { limit: u64 },
+    #[error("{0}")]
+    Ring(#[from] RingError),
+    #[error("the system does not tell its limit of locked memory: {0}")]
+    NoLimit(io::Error),
     #[error("an executor cannot be made: {0}")]
-    Executor(String),
+    Executor(#[from] GlommioError<()>),
     #[error("the thread cannot be started: {0}")]
     Thread(io::Error),
 }
 
-impl From<GlommioError<()>> for CoreError {
-    fn from(error: GlommioError<()>) -> CoreError {
-        if let GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(limit, needed)) = error {
-            return CoreError::LockedMemory { limit, needed };
-        }
-        match error.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES) => CoreError::Forbidden,
-            Some(libc::ENOSYS) => CoreError::NotThere,
-            Some(libc::ENOMEM) => CoreError::Executor(
-                "no memory for its rings: raise the limit of locked memory (memlock: `ulimit -l`, \
-                 LimitMEMLOCK=)"
-                    .to_owned(),
-            ),
-            _ => CoreError::Executor(error.to_string()),
-        }
-    }
-}
-
-/// Whether this process may have executors. For the start, before anything is opened or bound.
+/// Whether this process may have cores. For the start, before anything is opened or bound.
 ///
 /// # Errors
 /// What is in the way.
 pub fn probe() -> Result<(), CoreError> {
+    // In this order: where io_uring is forbidden the executor panics instead of saying so.
+    let limit = process::locked_memory().map_err(CoreError::NoLimit)?;
+    if limit < LOCKED_BYTES_MIN {
+        return Err(CoreError::LockedMemory { limit });
+    }
+    ring::probe()?;
     let (name, cpu, spin_before_park) = ("probe".to_owned(), None, Duration::ZERO);
     let probe = start(CoreSettings { name, cpu, spin_before_park }, || async {}, |made| made)?;
     probe.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

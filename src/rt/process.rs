@@ -8,11 +8,7 @@ use std::io;
 /// # Errors
 /// When the system does not tell or refuses.
 pub fn raise_open_files() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes one rlimit into a live local.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let mut limit = get(libc::RLIMIT_NOFILE)?;
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the kernel reads one rlimit from a live local.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
@@ -21,12 +17,30 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
+/// Bytes that the process may lock in memory.
+///
+/// # Errors
+/// When the system does not tell.
+pub fn locked_memory() -> io::Result<u64> {
+    Ok(get(libc::RLIMIT_MEMLOCK)?.rlim_cur)
+}
+
+fn get(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes one rlimit into a live local.
+    match unsafe { libc::getrlimit(resource, &raw mut limit) } {
+        0 => Ok(limit),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_can_be_raised_and_told() {
+    fn limits_can_be_raised_and_told() {
         assert!(raise_open_files().unwrap() > 0);
+        assert!(locked_memory().unwrap() > 0);
     }
 }
