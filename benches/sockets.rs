@@ -70,7 +70,7 @@ fn main() {
 
 fn ring_echo(listener: TcpListener) {
     let event = Event::new().unwrap();
-    let mut sockets = RingSockets::new(event.as_fd()).unwrap();
+    let mut sockets = RingSockets::new(event.as_fd(), 1024).unwrap();
     sockets.listen(listener);
     let (mut next, mut held) = (0, Vec::<usize>::new());
     let mut events = Vec::new();

@@ -347,6 +347,7 @@ fn start_reactors(
             consensus: inboxes.consensus.clone(),
             admin: to_desk.clone(),
             listener: listener.take(),
+            ring_depth: config.ring_depth,
             spin_before_park: config.spin_before_park,
         };
         let tell = tell.clone();

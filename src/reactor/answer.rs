@@ -25,6 +25,11 @@ impl Reactor {
         }
     }
 
+    /// A client was closed as soon as it was accepted, for there are too many.
+    pub fn refused(&mut self) {
+        self.clients.rejected += 1;
+    }
+
     fn report(&mut self, connections: bool, watches: bool) -> ReactorReport {
         let (watching_connections, watch_paths, watch_count) = self.watches.count_data();
         let mut report = ReactorReport {
@@ -37,6 +42,7 @@ impl Reactor {
             watch_paths,
             watches: watch_count,
             watching_connections,
+            counters: self.clients,
             ..ReactorReport::default()
         };
         if connections {
@@ -50,5 +56,36 @@ impl Reactor {
             }
         }
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+    use crate::reactor::fixture::{Fixture, connect_frame};
+
+    fn report(fixture: &mut Fixture) -> ReactorReport {
+        let (to, report) = sync_channel(1);
+        fixture.reactor.ask(ReactorAsk::Report { connections: false, watches: false, to });
+        report.recv().unwrap()
+    }
+
+    #[test]
+    fn what_became_of_clients_is_counted_and_outlives_a_reset() {
+        let mut fixture = Fixture::new();
+        let greeting = connect_frame(0, 0, None);
+        let client = fixture.connected();
+        fixture.reactor.receive(client.slot, &greeting);
+        let _silent = fixture.connected();
+        fixture.reactor.set_now(60_000);
+        fixture.reactor.lapse();
+        fixture.reactor.refused();
+        fixture.reactor.ask(ReactorAsk::ResetServerStats);
+        let counters = report(&mut fixture).counters;
+        assert_eq!((counters.handshakes, counters.rejected), (1, 1));
+        assert_eq!(counters.handshakes_timed_out, 2);
+        assert_eq!(counters.bytes_received, greeting.len() as u64);
     }
 }

@@ -47,6 +47,7 @@ impl Reactor {
         for slot in 0..self.connections.slots() {
             let Some(connection) = self.connections.find(slot) else { continue };
             let since_ms = connection.heard_ms;
+            let no_session = matches!(connection.stage, Stage::Greeting | Stage::Opening { .. });
             let deadline_ms = match connection.stage {
                 Stage::Greeting | Stage::Opening { .. } => since_ms + self.settings.handshake_ms,
                 Stage::Open { timeout_ms, .. } => {
@@ -56,6 +57,7 @@ impl Reactor {
                 Stage::Leaving(_) => since_ms + DEPARTURE_MS_MAX,
             };
             if self.now_ms >= deadline_ms {
+                self.clients.handshakes_timed_out += u64::from(no_session);
                 self.close_now(slot);
             }
         }

@@ -33,6 +33,7 @@ impl Reactor {
         let Ok(request) = ConnectRequest::decode(body) else {
             return self.close_now(slot);
         };
+        self.clients.handshakes += 1;
         let greeting = handshake::greet(&request, self.applied, &self.settings);
         let read_only = request.read_only;
         match greeting {
@@ -127,6 +128,7 @@ impl Reactor {
         };
         let Some(proved) = proved.filter(|_| ids.len() < AUTH_IDS_MAX) else {
             let err = ErrorCode::AuthFailed;
+            self.clients.auth_failures += 1;
             reply::bare(&mut connection.out, header.xid, Zxid::ZERO, err);
             self.counters.packets_sent += 1;
             return self.close_after_output(slot);

@@ -15,8 +15,10 @@ impl Reactor {
         for slot in self.lists.dirty.drain(..) {
             let Some(connection) = self.connections.find(slot) else { continue };
             connection.dirty = false;
-            if !connection.out.is_empty() {
+            let had = connection.out.len();
+            if had > 0 {
                 give(slot, &mut connection.out);
+                self.clients.bytes_sent += (had - connection.out.len()) as u64;
             }
         }
     }

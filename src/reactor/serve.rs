@@ -9,6 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::admin::report::ConnectionCounters;
 use crate::consensus::handoff::{Entry, Submission};
 use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
 use crate::jute::decode::Cursor;
@@ -60,6 +61,8 @@ pub struct Reactor {
     /// Requests that the consensus core has.
     pub(super) outstanding: usize,
     pub(super) counters: Counters,
+    /// Since the start, whatever operators reset.
+    pub(super) clients: ConnectionCounters,
     pub(super) stopping: bool,
     pub(super) lists: Lists,
 }
@@ -128,6 +131,7 @@ impl Reactor {
             swept_ms: 0,
             outstanding: 0,
             counters: Counters::default(),
+            clients: ConnectionCounters::default(),
             stopping: false,
             lists: Lists::default(),
         }
@@ -147,6 +151,7 @@ impl Reactor {
 
     /// Bytes came from the client in `slot`.
     pub fn receive(&mut self, slot: u32, bytes: &[u8]) {
+        self.clients.bytes_received += bytes.len() as u64;
         let connection = self.connections.at(slot);
         if connection.is_leaving() {
             return;

@@ -49,6 +49,8 @@ pub struct Setup {
     pub admin: SyncSender<AdminRequest>,
     /// The clients' port, for the one reactor that accepts.
     pub listener: Option<TcpListener>,
+    /// Submissions that its ring holds before the kernel must take them: a power of two.
+    pub ring_depth: u32,
     /// How long it looks for work before it sleeps.
     pub spin_before_park: Duration,
 }
@@ -60,7 +62,7 @@ pub struct Setup {
 pub fn run(setup: Setup) -> Result<(), RingError> {
     let inbox = setup.inbox.clone();
     // The event outlives the ring that polls it: `inbox` is dropped after `sockets`.
-    let sockets = RingSockets::new(inbox.as_fd())?;
+    let sockets = RingSockets::new(inbox.as_fd(), setup.ring_depth)?;
     Turn::new(setup, sockets).run()
 }
 
@@ -196,6 +198,7 @@ impl<S: Sockets> Turn<S> {
         let Ok(address) = stream.peer_addr() else { return };
         match self.admission.admit(address.ip()) {
             Err(refused) => {
+                self.reactor.refused();
                 tracing::warn!(%address, ?refused, "too many connections: closing a new one");
             }
             Ok(to) if to == self.id => self.adopt(stream, address),

@@ -20,10 +20,7 @@ use thiserror::Error;
 use super::net::{Chunk, Patience, SocketEvent, Sockets};
 use super::receive_buffers::{self, ReceiveBuffers};
 
-/// Submissions that a ring holds before the kernel must take them. Full: it takes them at once.
-const SUBMISSIONS: u32 = 1024;
-
-/// Completions that a ring holds. Full: multishot receives end, and are started again.
+/// Completions that a ring holds, or as many as it holds submissions. Full: multishot receives end, and are started again.
 const COMPLETIONS: u32 = 8192;
 
 /// Buffers of sends that are kept for the next sends, and the largest of them, bytes.
@@ -204,12 +201,12 @@ pub struct RingSockets {
 
 impl RingSockets {
     /// A driver for the calling thread, which wakes up when `wake` (an eventfd, which must outlive
-    /// the driver) is rung.
+    /// the driver) is rung. `depth` submissions wait before the kernel must take them (at once).
     ///
     /// # Errors
     /// As [`probe`].
-    pub fn new(wake: BorrowedFd<'_>) -> Result<RingSockets, RingError> {
-        let ring = build(SUBMISSIONS, COMPLETIONS)?;
+    pub fn new(wake: BorrowedFd<'_>, depth: u32) -> Result<RingSockets, RingError> {
+        let ring = build(depth, COMPLETIONS.max(depth))?;
         let receive_buffers = ReceiveBuffers::register(&ring)
             .map_err(|error| RingError::at("a ring of receive buffers", "5.19", error))?;
         Ok(RingSockets {
@@ -673,7 +670,7 @@ mod tests {
     impl Server {
         fn new() -> Server {
             let event = Event::new().unwrap();
-            let mut sockets = RingSockets::new(event.as_fd()).unwrap();
+            let mut sockets = RingSockets::new(event.as_fd(), 1024).unwrap();
             let listener = net::listen("127.0.0.1:0".parse().unwrap(), 1024).unwrap();
             let address = listener.local_addr().unwrap();
             sockets.listen(listener);
