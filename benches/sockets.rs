@@ -151,6 +151,7 @@ fn reactor(listener: TcpListener) {
         consensus: consensus.clone(),
         admin,
         listener: Some(listener),
+        ring_depth: 1024,
         spin_before_park: Duration::ZERO,
     };
     let core = std::thread::spawn(move || open_sessions(&consensus, &inbox));

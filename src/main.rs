@@ -3,12 +3,14 @@
 //! Exit codes: 0, it did what it was asked (a server: it was stopped by a signal); 1, it could not
 //! start or had to stop; 2, the command line or the configuration is wrong.
 
+use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use ringkeeper::config::load::Overrides;
+use ringkeeper::dump::{DumpError, dump};
 use ringkeeper::server::{self, Failure};
 
 /// A coordination server, wire-compatible with Apache ZooKeeper.
@@ -34,6 +36,14 @@ enum Command {
         #[command(flatten)]
         overrides: OverrideArguments,
     },
+    /// Print what a log segment or a snapshot holds, a line for each record.
+    Dump {
+        /// A file of the data folder: log.N or snapshot.N.
+        file: PathBuf,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -54,13 +64,37 @@ impl From<OverrideArguments> for Overrides {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let served = match arguments.command {
-        None => server::main(None, &arguments.overrides.into()),
-        Some(Command::Server { file, overrides }) => server::main(Some(&file), &overrides.into()),
-    };
+    match arguments.command {
+        None => ended(server::main(None, &arguments.overrides.into())),
+        Some(Command::Server { file, overrides }) => {
+            ended(server::main(Some(&file), &overrides.into()))
+        }
+        Some(Command::Dump { file, json }) => print_dump(&file, json),
+    }
+}
+
+fn ended(served: Result<(), Failure>) -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration) => ExitCode::from(2),
         Err(Failure::Service) => ExitCode::FAILURE,
+    }
+}
+
+fn print_dump(file: &Path, json: bool) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let dumped = dump(file, json, &mut out).and_then(|()| Ok(out.flush()?));
+    match dumped {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads it has seen enough: `ringkeeper dump … | head`.
+        Err(DumpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            // What is good before the damage comes first.
+            drop(out);
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
     }
 }

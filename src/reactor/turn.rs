@@ -346,6 +346,7 @@ mod tests {
                     consensus: consensus.clone(),
                     admin: admin.clone(),
                     listener: listener.take(),
+                    ring_depth: 1024,
                     spin_before_park: Duration::ZERO,
                 };
                 std::thread::spawn(move || run(setup).unwrap())
