@@ -75,7 +75,7 @@ impl Identities {
 
 /// The id that every connection has: where it comes from.
 pub fn ip_id(address: IpAddr) -> Id {
-    Id { scheme: "ip".to_owned(), id: address.to_canonical().to_string() }
+    Id { scheme: "ip".to_owned(), id: address.to_string() }
 }
 
 #[cfg(test)]

@@ -811,4 +811,46 @@ mod tests {
         fixture.reactor.receive(client.slot, &watching(1, OpCode::GET_DATA, "/none", true));
         assert_eq!(fixture.frames(client)[0].err, ErrorCode::NoNode.code());
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+        /// Requests with some bytes changed, cut anywhere: whatever becomes of their sender, nobody
+        /// else notices, and every frame that leaves is whole.
+        #[test]
+        fn no_bytes_of_a_client_harm_another(
+            requests in proptest::collection::vec((-12i32..110, 0usize..40, 0u8..=255), 1..30),
+            damage in proptest::collection::vec((0usize..2_000, 0u8..=255), 0..4),
+            piece in 1usize..300,
+            handshake in proptest::bool::weighted(0.8),
+        ) {
+            let mut fixture = Fixture::new();
+            let bystander = fixture.client();
+            let attacker = if handshake { fixture.client() } else { fixture.connected() };
+            let mut bytes = Vec::new();
+            for (xid, (op, length, fill)) in requests.iter().enumerate() {
+                let xid = xid as i32;
+                bytes.extend(match op {
+                    0..=30 => watching(xid, OpCode(op % 13), "/zookeeper", fill % 2 == 0),
+                    _ => request(xid, OpCode(*op), &vec![*fill; *length]),
+                });
+            }
+            for (at, byte) in damage {
+                if let Some(place) = bytes.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            for piece in bytes.chunks(piece) {
+                fixture.reactor.receive(attacker.slot, piece);
+                fixture.submitted();
+                fixture.reactor.resume();
+            }
+            fixture.frames(attacker);
+            let read = watching(77, OpCode::EXISTS, "/", false);
+            fixture.reactor.receive(bystander.slot, &read);
+            let frames = fixture.frames(bystander);
+            proptest::prop_assert_eq!((frames[0].xid, frames[0].err), (77, 0));
+            fixture.departures();
+        }
+    }
 }

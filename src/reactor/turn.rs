@@ -196,6 +196,8 @@ impl<S: Sockets> Turn<S> {
     fn accept(&mut self, stream: TcpStream) {
         // No address: the client is gone already.
         let Ok(address) = stream.peer_addr() else { return };
+        // A socket that takes both families shows an IPv4 client in IPv6's clothes.
+        let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         match self.admission.admit(address.ip()) {
             Err(refused) => {
                 self.reactor.refused();

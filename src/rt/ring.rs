@@ -20,7 +20,8 @@ use thiserror::Error;
 use super::net::{Chunk, Patience, SocketEvent, Sockets};
 use super::receive_buffers::{self, ReceiveBuffers};
 
-/// Completions that a ring holds, or as many as it holds submissions. Full: multishot receives end, and are started again.
+/// Completions that a ring holds, or as many as it holds submissions. Full: multishot receives end,
+/// and are started again.
 const COMPLETIONS: u32 = 8192;
 
 /// Buffers of sends that are kept for the next sends, and the largest of them, bytes.
