@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use crate::limits::MULTI_OPERATIONS_MAX;
 
-use super::decode::{Cursor, DecodeError};
+use super::decode::{Cursor, DecodeError, lenient};
 use super::opcode::OpCode;
 use super::records::{Acl, Id};
 
@@ -244,11 +244,14 @@ pub struct AclEntry<'a> {
 impl<'a> AclEntry<'a> {
     #[inline]
     fn take(cursor: &mut Cursor<'a>) -> Result<AclEntry<'a>, DecodeError> {
-        Ok(AclEntry {
-            perms: cursor.int("perms")?,
-            scheme: cursor.text("scheme")?,
-            id: cursor.text("id")?,
-        })
+        let perms = cursor.int("perms")?;
+        let scheme = cursor.text("scheme")?;
+        // The id of an `auth` entry means nothing, and kazoo sends null for an empty one.
+        let id = match scheme.as_ref() {
+            "auth" => cursor.buffer("id")?.map_or(Cow::Borrowed(""), lenient),
+            _ => cursor.text("id")?,
+        };
+        Ok(AclEntry { perms, scheme, id })
     }
 
     /// The entry as a record.
@@ -427,6 +430,20 @@ mod tests {
             Create::decode(OpCode::CREATE, &body),
             Err(DecodeError::PastEnd { field: "id", at: body.len() - 10, want: 100, left: 10 })
         );
+    }
+
+    #[test]
+    fn the_id_of_an_auth_entry_may_be_null() {
+        let entry = |scheme: &[u8; 4]| {
+            [&[0, 0, 0, 1, 0, 0, 0, 31, 0, 0, 0, 4], &scheme[..], &[0xff; 4]].concat()
+        };
+        let body = |scheme| [&b"\0\0\0\x02/a\0\0\0\0"[..], &entry(scheme), &[0; 4]].concat();
+        let bytes = body(b"auth");
+        let create = Create::decode(OpCode::CREATE, &bytes).unwrap();
+        let id = Id { scheme: "auth".into(), id: String::new() };
+        assert_eq!(create.acl.to_vec(), [Acl { perms: 31, id }]);
+        let refused = Create::decode(OpCode::CREATE, &body(b"sasl")).map(drop);
+        assert!(matches!(refused, Err(DecodeError::Null { field: "id", .. })), "{refused:?}");
     }
 
     #[test]
