@@ -1,25 +1,26 @@
-//! The log alone on a disk that loses power, hundreds of times: recovery, appending and rolling are
-//! cut between any two changes of the disk, and what was flushed must be there, in order, with at
-//! most the batch that was in flight behind it.
+//! Log and snapshots alone on a disk that loses power, hundreds of times: recovery, appending,
+//! rolling, snapshots and purging are cut between any two changes of the disk, and what was flushed
+//! must be there, in order, with at most the batch that was in flight behind it.
 
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use harness::disk::Faults;
 use harness::power_cut::{PowerCut, Switch};
 use harness::rng::{Rng, base_seed};
 use ringkeeper::ids::{SessionId, Zxid};
 use ringkeeper::jute::records::Acl;
 use ringkeeper::log::folders::DataFolders;
 use ringkeeper::log::group_commit::GroupCommit;
+use ringkeeper::log::purge::purge;
 use ringkeeper::log::recover::{Recover, Recovered, recover};
 use ringkeeper::log::spares::Spares;
 use ringkeeper::rt::disk::{beside, run_here};
-use ringkeeper::rt::files::Pace;
+use ringkeeper::rt::files::{DiskError, Pace};
 use ringkeeper::snapshot::format::Znode;
+use ringkeeper::snapshot::write::SnapshotWriter;
 
 /// Disks, each with its own seed.
 const SEEDS: u64 = 30;
@@ -30,16 +31,27 @@ const LIVES: u64 = 6;
 /// Small, so that a life rolls over several segments.
 const SEGMENT_BYTES: u64 = 16 * 4096;
 
-/// What was in the log.
+/// Snapshots that a purge leaves.
+const RETAINED: usize = 2;
+
+/// What was found: transaction number n has zxid n, so a snapshot at zxid n stands for the first n.
 #[derive(Default)]
-struct Kept(Vec<(Zxid, Vec<u8>)>);
+struct Kept {
+    in_snapshot: usize,
+    txns: Vec<Vec<u8>>,
+}
+
+impl Kept {
+    fn count(&self) -> usize {
+        self.in_snapshot + self.txns.len()
+    }
+}
 
 impl Recover for Kept {
     type Error = Infallible;
 
     fn begin(&mut self, zxid: Zxid, _: usize) {
-        assert_eq!(zxid, Zxid::ZERO, "there are no snapshots");
-        self.0.clear();
+        *self = Kept { in_snapshot: zxid.counter() as usize, txns: Vec::new() };
     }
 
     fn session(&mut self, _: SessionId, _: i32) -> Result<(), Infallible> {
@@ -50,12 +62,14 @@ impl Recover for Kept {
         Ok(())
     }
 
-    fn znode(&mut self, _: &Znode<'_>) -> Result<(), Infallible> {
+    fn znode(&mut self, znode: &Znode<'_>) -> Result<(), Infallible> {
+        assert_eq!(znode.mzxid as usize, self.in_snapshot, "a snapshot under a wrong name");
         Ok(())
     }
 
     fn replay(&mut self, zxid: Zxid, txn: &[u8]) -> Result<(), Infallible> {
-        self.0.push((zxid, txn.to_vec()));
+        self.txns.push(txn.to_vec());
+        assert_eq!(zxid.counter() as usize, self.count(), "a transaction out of its order");
         Ok(())
     }
 }
@@ -63,19 +77,20 @@ impl Recover for Kept {
 /// All that was ever handed to the log, and how much of it was flushed.
 #[derive(Default)]
 struct Ledger {
-    sent: Vec<(Zxid, Vec<u8>)>,
+    sent: Vec<Vec<u8>>,
     flushed: usize,
 }
 
 impl Ledger {
     /// What was found must be all that was flushed, and of the rest a beginning.
-    fn check(&mut self, found: &[(Zxid, Vec<u8>)], context: &str) {
-        let (lost, sent) = (self.flushed > found.len(), self.sent.len());
-        assert!(!lost, "{context}: {} of {} flushed transactions", found.len(), self.flushed);
-        assert!(found.len() <= sent, "{context}: {} found, {sent} sent", found.len());
-        assert!(found == &self.sent[..found.len()], "{context}: other transactions than were sent");
-        self.sent.truncate(found.len());
-        self.flushed = found.len();
+    fn check(&mut self, found: &Kept, context: &str) {
+        let (count, sent, flushed) = (found.count(), self.sent.len(), self.flushed);
+        assert!(count >= flushed, "{context}: {count} of {flushed} flushed transactions");
+        assert!(count <= sent, "{context}: {count} found, {sent} sent");
+        let tail = &self.sent[found.in_snapshot..count];
+        assert!(found.txns == tail, "{context}: other transactions than were sent");
+        self.sent.truncate(count);
+        self.flushed = count;
     }
 }
 
@@ -90,28 +105,70 @@ fn open(data: &Path) -> Option<(DataFolders, Recovered, Kept)> {
 /// Appends batch after batch until the power goes.
 fn live(data: &Path, rng: &mut Rng, ledger: &mut Ledger, context: &str) {
     let Some((folders, recovered, kept)) = open(data) else { return };
-    ledger.check(&kept.0, context);
+    ledger.check(&kept, context);
     let spares = Spares::new(folders.log(), SEGMENT_BYTES, recovered.spare.clone());
-    let ended = AtomicBool::new(false);
-    // Half of the lives have a thread that makes segments ahead; the others make them in line.
-    let ahead = rng.chance(1, 2);
+    let (ended, durable) = (AtomicBool::new(false), AtomicU64::new(ledger.flushed as u64));
+    // Half of the lives have a thread that keeps house; the others make segments in line.
+    let housekeeping = rng.chance(1, 2).then(|| spares.clone());
     thread::scope(|scope| {
-        let for_housekeeping = spares.clone();
-        let ended = &ended;
-        scope.spawn(move || {
-            while ahead && !ended.load(Ordering::Relaxed) {
-                // A failure is a warning there; the log meets it itself.
-                let _ = for_housekeeping.prepare_wanted(Pace::Full);
-                thread::sleep(Duration::from_micros(200));
-            }
-        });
+        if let Some(spares) = housekeeping {
+            scope.spawn(|| keep_house(&folders, spares, &ended, &durable));
+        }
+        let _end = EndOnDrop(&ended);
         run_here(async {
-            append_until_cut(recovered, spares, rng, ledger).await;
+            append_until_cut(recovered, spares, rng, ledger, &durable).await;
             // The executor closes a dropped file in passing, and only while it runs.
             beside(|| thread::sleep(Duration::from_millis(1))).await;
         });
-        ended.store(true, Ordering::Relaxed);
     });
+}
+
+/// Sends the housekeeping thread home even when an assertion ends the life.
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Makes segments ahead, and now and then a snapshot of what is durable, and purges. A failure is a
+/// warning there; the log meets it itself.
+fn keep_house(folders: &DataFolders, spares: Spares, ended: &AtomicBool, durable: &AtomicU64) {
+    let mut turns = 0;
+    while !ended.load(Ordering::Relaxed) {
+        let _ = spares.prepare_wanted(Pace::Full);
+        turns += 1;
+        if turns % 8 == 0 {
+            let _ = snapshot(folders, durable.load(Ordering::Relaxed) as i64);
+            let _ = purge(folders, RETAINED);
+        }
+        thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn snapshot(folders: &DataFolders, zxid: i64) -> Result<(), DiskError> {
+    if zxid == 0 {
+        return Ok(());
+    }
+    let mut writer =
+        SnapshotWriter::create(folders.snapshots(), Zxid::from_bits(zxid), 0, Pace::Full)?;
+    let root = Znode {
+        path: "/",
+        data: None,
+        acl: 0,
+        czxid: 0,
+        mzxid: zxid,
+        pzxid: 0,
+        ctime: 0,
+        mtime: 0,
+        version: 0,
+        cversion: 0,
+        aversion: 0,
+        ephemeral_owner: 0,
+    };
+    writer.znode(root)?;
+    writer.finish().map(drop)
 }
 
 async fn append_until_cut(
@@ -119,6 +176,7 @@ async fn append_until_cut(
     spares: Spares,
     rng: &mut Rng,
     ledger: &mut Ledger,
+    durable: &AtomicU64,
 ) {
     let mut zxid = recovered.last_zxid;
     let Ok(mut log) = GroupCommit::open(recovered.tail, spares).await else { return };
@@ -129,12 +187,13 @@ async fn append_until_cut(
             let length = rng.below(longest);
             let txn: Vec<u8> = (0..length).map(|_| rng.bits() as u8).collect();
             log.append(zxid, |to| to.extend_from_slice(&txn));
-            ledger.sent.push((zxid, txn));
+            ledger.sent.push(txn);
         }
         if log.start_flush().await.is_err() {
             return;
         }
         ledger.flushed = ledger.sent.len();
+        durable.store(ledger.flushed as u64, Ordering::Relaxed);
     }
 }
 
@@ -145,8 +204,6 @@ fn what_was_flushed_survives_cuts_between_any_two_changes() {
     for seed in base..base + SEEDS {
         let mut rng = Rng::new(seed);
         let Some(mut power) = PowerCut::mount() else { return };
-        // On every third disk the log has to write through the page cache.
-        power.set_faults(Faults { refuse_direct: seed % 3 == 0, ..Faults::default() });
         let data = power.path().join("data");
         std::fs::create_dir(&data).unwrap();
         std::fs::File::open(power.path()).unwrap().sync_all().unwrap();
@@ -169,7 +226,7 @@ fn what_was_flushed_survives_cuts_between_any_two_changes() {
         let context = format!("seed {seed}, at the end");
         let (_folders, _recovered, kept) =
             open(&data).unwrap_or_else(|| panic!("{context}: refused"));
-        ledger.check(&kept.0, &context);
+        ledger.check(&kept, &context);
         flushed += ledger.flushed;
     }
     println!("{flushed} transactions flushed in {lives} lives");

@@ -91,13 +91,13 @@ fn forbid_io_uring() -> io::Result<()> {
     }
 }
 
-/// A tmpfs of a fixed size, mounted until dropped.
+/// A filesystem in memory, mounted until dropped.
 pub struct SmallDisk {
     at: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    /// Mounts one of `kib` KiB.
+    /// Mounts a tmpfs of `kib` KiB.
     ///
     /// # Panics
     /// When it cannot be mounted: that needs root.
@@ -108,7 +108,17 @@ impl SmallDisk {
         SmallDisk { at }
     }
 
-    /// Changes its size.
+    /// Mounts a ramfs: the one filesystem of every kernel that refuses O_DIRECT, at open and later.
+    ///
+    /// # Panics
+    /// When it cannot be mounted: that needs root.
+    pub fn without_direct_io() -> SmallDisk {
+        let at = tempfile::tempdir().expect("a temporary folder to mount on");
+        run_mount(&["-t", "ramfs", "ramfs"], at.path());
+        SmallDisk { at }
+    }
+
+    /// Changes a tmpfs's size.
     pub fn resize(&self, kib: u64) {
         let options = format!("remount,size={kib}k");
         run_mount(&["-o", &options], self.at.path());

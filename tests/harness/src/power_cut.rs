@@ -14,6 +14,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use fuser::{
@@ -64,14 +65,12 @@ impl Shared {
         self.state.lock().expect("no one panics with the disk in hand")
     }
 
-    /// The disk, for a request that reads; `None` keeps the reply unanswered.
+    /// The disk, for a request that reads; `None` keeps the reply unanswered. The dead may read:
+    /// what they see on their way out changes nothing.
     fn to_read<R: Send + 'static>(&self, reply: R) -> Option<(MutexGuard<'_, State>, R)> {
         let mut state = self.lock();
-        if state.switch == Switch::Off {
-            // A reply that is dropped answers EIO.
-            if !state.sender_is_dead {
-                state.unanswered.push(Box::new(reply));
-            }
+        if state.switch == Switch::Off && !state.sender_is_dead {
+            state.unanswered.push(Box::new(reply));
             return None;
         }
         Some((state, reply))
@@ -79,19 +78,24 @@ impl Shared {
 
     /// The disk, for a request that changes it; counts down to the cut.
     fn to_change<R: Send + 'static>(&self, reply: R) -> Option<(MutexGuard<'_, State>, R)> {
-        {
-            let mut state = self.lock();
-            match state.switch {
-                Switch::OffAfter(0) => {
-                    state.switch = Switch::Off;
-                    self.went_off.notify_all();
-                }
-                Switch::OffAfter(left) => state.switch = Switch::OffAfter(left - 1),
-                Switch::On | Switch::Off => {}
+        let mut state = self.lock();
+        match state.switch {
+            Switch::OffAfter(0) => {
+                state.switch = Switch::Off;
+                self.went_off.notify_all();
             }
-            state.changes += u64::from(state.switch != Switch::Off);
+            Switch::OffAfter(left) => state.switch = Switch::OffAfter(left - 1),
+            Switch::On | Switch::Off => {}
         }
-        self.to_read(reply)
+        if state.switch == Switch::Off {
+            // A reply that is dropped answers EIO.
+            if !state.sender_is_dead {
+                state.unanswered.push(Box::new(reply));
+            }
+            return None;
+        }
+        state.changes += 1;
+        Some((state, reply))
     }
 }
 
@@ -216,14 +220,14 @@ impl PowerCut {
                 // The next mount would cover a busy one, so this is as far as a test can go.
                 // SAFETY: as above.
                 unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-                assert!(std::thread::panicking(), "cannot unmount {path:?}: {error}");
+                assert!(thread::panicking(), "cannot unmount {path:?}: {error}");
                 return;
             }
             self.let_go();
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         if let Err(error) = session.join() {
-            assert!(std::thread::panicking(), "the filesystem ended with {error}");
+            assert!(thread::panicking(), "the filesystem ended with {error}");
         }
     }
 }
@@ -244,6 +248,16 @@ fn attach(shared: &Arc<Shared>, at: &Path) -> io::Result<BackgroundSession> {
 
 /// The kernel's side of it.
 struct Served(Arc<Shared>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Dropped by a panic, nobody serves the filesystem any more, and whoever uses it, this
+        // process included, could not even be killed.
+        if thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
 
 fn errno(error: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(error.0)
@@ -537,7 +551,9 @@ impl Filesystem for Served {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        let Some((state, reply)) = self.0.to_read(reply) else { return };
+        // Answered even without power: it says nothing about any file, and glommio, which asks after
+        // each open, takes no refusal.
+        let state = self.0.lock();
         let capacity = state.disk.faults.capacity.unwrap_or(1 << 40);
         let free = capacity.saturating_sub(state.disk.used()) / 4096;
         reply.statfs(capacity / 4096, free, free, 1 << 20, 1 << 20, 4096, 255, 4096);
