@@ -184,3 +184,79 @@ impl Snapshots {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::rt::files::BLOCK;
+    use crate::snapshot::format as snapshot;
+    use crate::tree::Writer;
+
+    fn started(folder: &Path) -> (Housekeeping, SyncSender<SnapshotRequest>, Snapshots) {
+        let kept = Snapshots {
+            folders: Arc::new(DataFolders::open(folder, folder).unwrap()),
+            retained: 3,
+            purge_interval: None,
+            consensus: TaskInbox::new(1),
+            times: SnapshotTimes::default(),
+        };
+        let given = Snapshots {
+            folders: Arc::clone(&kept.folders),
+            consensus: kept.consensus.clone(),
+            times: kept.times.clone(),
+            ..kept
+        };
+        let spares = Spares::new(kept.folders.log(), 2 * BLOCK as u64, None);
+        let (housekeeping, ask) = Housekeeping::start(given, spares).unwrap();
+        (housekeeping, ask, kept)
+    }
+
+    fn request() -> SnapshotRequest {
+        let (_, registry) = Writer::new();
+        let mut reader = registry.reader();
+        let zxid = reader.hold_newest();
+        SnapshotRequest { zxid, reader, sessions: Vec::new() }
+    }
+
+    fn told(consensus: &TaskInbox<ConsensusMessage>) -> ConsensusMessage {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(message) = consensus.take() {
+                return message;
+            }
+            assert!(Instant::now() < deadline, "the consensus core was told nothing");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_in_place_when_the_consensus_core_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (housekeeping, ask, kept) = started(dir.path());
+        ask.send(request()).unwrap();
+        let message = told(&kept.consensus);
+        assert!(matches!(message, ConsensusMessage::SnapshotTaken(_)), "{message:?}");
+        assert_eq!(snapshot::list(kept.folders.snapshots()).unwrap().len(), 1);
+        drop(ask);
+        housekeeping.stop();
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_written_is_told_as_failed_and_the_next_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let (housekeeping, ask, kept) = started(dir.path());
+        let (folder, away) = (kept.folders.snapshots().to_owned(), dir.path().join("away"));
+        std::fs::rename(&folder, &away).unwrap();
+        ask.send(request()).unwrap();
+        let message = told(&kept.consensus);
+        assert!(matches!(message, ConsensusMessage::SnapshotFailed(_)), "{message:?}");
+        std::fs::rename(&away, &folder).unwrap();
+        ask.send(request()).unwrap();
+        let message = told(&kept.consensus);
+        assert!(matches!(message, ConsensusMessage::SnapshotTaken(_)), "{message:?}");
+        drop(ask);
+        housekeeping.stop();
+    }
+}

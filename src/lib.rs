@@ -11,6 +11,7 @@ pub mod dump;
 pub mod housekeeping;
 pub mod ids;
 pub mod jute;
+pub mod launch;
 pub mod limits;
 pub mod log;
 pub mod logging;

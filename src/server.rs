@@ -8,10 +8,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -24,36 +23,27 @@ use crate::admin::desk::{Desk, SnapshotTimes};
 use crate::admin::environment::Folders;
 use crate::admin::inquiry::Cores;
 use crate::admin::metrics::StartUp;
-use crate::admin::request::AdminRequest;
 use crate::config::Config;
-use crate::config::cores::CpuId;
 use crate::config::load::{Loaded, Overrides, load};
 use crate::consensus::message::ConsensusMessage;
-use crate::consensus::prepare::write::Settings as PrepareSettings;
 use crate::consensus::recovery::State;
-use crate::consensus::sessions::Sessions;
-use crate::consensus::snapshots::{SnapshotPolicy, SnapshotRequest};
-use crate::consensus::turn;
 use crate::housekeeping::{Housekeeping, Snapshots};
 use crate::ids::{ReactorId, ServerId};
+use crate::launch::{Consensus, Event, start_reactors};
 use crate::limits::{
     ADMIN_REQUESTS_WAITING_MAX, PUBLISHED_WAITING_MAX, STOP_MS_MAX, SUBMISSIONS_WAITING_MAX,
 };
 use crate::log::damage::RecoverError;
 use crate::log::folders::{DataFolders, FolderError};
-use crate::log::group_commit::{GroupCommit, LogError, Tail};
+use crate::log::group_commit::LogError;
 use crate::log::recover::recover;
 use crate::log::spares::Spares;
 use crate::logging;
-use crate::reactor::admission::Admission;
 use crate::reactor::message::ReactorMessage;
-use crate::reactor::settings::Settings as ReactorSettings;
-use crate::reactor::turn as reactor;
-use crate::rt::cores::{CoreError, CoreSettings};
+use crate::rt::cores::CoreError;
 use crate::rt::inbox::{RingInbox, TaskInbox};
 use crate::rt::ring::RingError;
 use crate::rt::{cores, net, process};
-use crate::tree::{Registry, Writer};
 
 /// `clientPortListenBacklog` without the key.
 const BACKLOG: i32 = 128;
@@ -69,7 +59,7 @@ pub enum Failure {
 
 /// Why a server does not start or goes on no longer.
 #[derive(Debug, Error)]
-enum ServerError {
+pub enum ServerError {
     #[error("{0}")]
     Core(#[from] CoreError),
     #[error("cannot listen on {address}: {error}")]
@@ -90,30 +80,6 @@ enum ServerError {
     Impatience,
     #[error("the cores did not end within {} s; what was acknowledged is durable", STOP_MS_MAX / 1000)]
     StopTimeout,
-}
-
-/// What the main thread waits for.
-#[derive(Debug)]
-enum Event {
-    Signal(i32),
-    /// The log is open: the consensus core takes submissions.
-    ConsensusReady,
-    ConsensusEnded(Result<(), ServerError>),
-    ReactorEnded(Result<(), ServerError>),
-}
-
-impl Event {
-    /// The error that this event is where another was waited for.
-    fn too_early(self) -> ServerError {
-        match self {
-            Event::Signal(_) => ServerError::Impatience,
-            Event::ConsensusEnded(ended) => {
-                ended.err().unwrap_or(ServerError::Ended("consensus core"))
-            }
-            Event::ReactorEnded(ended) => ended.err().unwrap_or(ServerError::Ended("reactor")),
-            Event::ConsensusReady => unreachable!("the consensus core is ready once"),
-        }
-    }
 }
 
 /// Serves as the configuration in `file` says (without one: as the built-in defaults say), until a
@@ -255,116 +221,6 @@ fn no_thread(error: io::Error) -> ServerError {
     ServerError::System { what: "a thread", error }
 }
 
-/// What the consensus core starts with.
-struct Consensus {
-    tree: Writer,
-    registry: Registry,
-    sessions: Sessions,
-    tail: Tail,
-    spares: Spares,
-    /// Transactions and bytes of log since the last snapshot.
-    logged: (u64, u64),
-    to_snapshots: SyncSender<SnapshotRequest>,
-}
-
-impl Consensus {
-    fn start(
-        self,
-        config: &Config,
-        inboxes: &Cores,
-        tell: Sender<Event>,
-    ) -> Result<(), ServerError> {
-        let (inbox, reactors) = (inboxes.consensus.clone(), inboxes.reactors.clone());
-        let settings =
-            PrepareSettings { extended_types: config.extended_types, skip_acl: config.skip_acl };
-        let (tick_ms, group_commit_bytes) = (config.tick_ms.into(), config.group_commit_bytes);
-        let policy = SnapshotPolicy {
-            txns: config.snapshot_txns,
-            log_bytes: config.snapshot_log_bytes.map(NonZeroU64::get),
-        };
-        let fsync_warning = config.fsync_warning;
-        let ready = tell.clone();
-        let run = move || async move {
-            let log = GroupCommit::open(self.tail, self.spares).await?;
-            let to_snapshots = self.to_snapshots;
-            // The main thread is gone only when the process ends.
-            let _ = ready.send(Event::ConsensusReady);
-            let setup = turn::Setup {
-                me: ServerId::STANDALONE,
-                tree: self.tree,
-                registry: self.registry,
-                sessions: self.sessions,
-                log,
-                inbox,
-                reactors,
-                settings,
-                tick_ms,
-                group_commit_bytes,
-                fsync_warning,
-                snapshots: policy,
-                logged: self.logged,
-                request_snapshot: Box::new(move |request| to_snapshots.try_send(request).is_ok()),
-            };
-            turn::run(setup).await
-        };
-        let done = move |ended: Result<Result<(), LogError>, CoreError>| {
-            let ended = match ended {
-                Ok(ran) => ran.map_err(ServerError::from),
-                Err(error) => Err(error.into()),
-            };
-            let _ = tell.send(Event::ConsensusEnded(ended));
-        };
-        let name = "consensus".to_owned();
-        let cpu = config.cores.consensus.map(CpuId::number);
-        let spin_before_park = config.spin_before_park;
-        cores::start(CoreSettings { name, cpu, spin_before_park }, run, done)?;
-        Ok(())
-    }
-}
-
-/// Starts the reactors; the first accepts for all.
-fn start_reactors(
-    config: &Config,
-    inboxes: &Cores,
-    registry: &Registry,
-    listener: TcpListener,
-    to_desk: SyncSender<AdminRequest>,
-    tell: &Sender<Event>,
-) -> Result<(), ServerError> {
-    let count = config.cores.reactors.len();
-    let (per_address, total) = (config.connections_per_address_max, config.connections_max);
-    let admission = Arc::new(Admission::new(count, per_address, total));
-    let mut listener = Some(listener);
-    for (index, cpu) in config.cores.reactors.iter().enumerate() {
-        let id = ReactorId(u16::try_from(index).expect("REACTORS_MAX reactors at most"));
-        let setup = reactor::Setup {
-            id,
-            settings: ReactorSettings::new(config, count),
-            registry: registry.clone(),
-            admission: Arc::clone(&admission),
-            inbox: inboxes.reactors[index].clone(),
-            reactors: inboxes.reactors.clone(),
-            consensus: inboxes.consensus.clone(),
-            admin: to_desk.clone(),
-            listener: listener.take(),
-            ring_depth: config.ring_depth,
-            spin_before_park: config.spin_before_park,
-        };
-        let tell = tell.clone();
-        let done = move |ended: Result<Result<(), RingError>, CoreError>| {
-            let ended = match ended {
-                Ok(ran) => ran.map_err(|error| ServerError::Reactor { reactor: id, error }),
-                Err(error) => Err(error.into()),
-            };
-            let _ = tell.send(Event::ReactorEnded(ended));
-        };
-        let (name, cpu) = (format!("reactor-{index}"), cpu.map(CpuId::number));
-        let settings = CoreSettings { name, cpu, spin_before_park: Duration::ZERO };
-        cores::start(settings, move || async move { reactor::run(setup) }, done)?;
-    }
-    Ok(())
-}
-
 /// Until the consensus core takes submissions, or a signal comes.
 fn wait_for_consensus(events: &Receiver<Event>) -> Result<Option<i32>, ServerError> {
     match events.recv().expect("the main thread holds a sender") {
@@ -426,4 +282,50 @@ fn deliver<M>(
 /// `1 reactor`, `2 reactors`.
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_consensus_core_is_told_to_stop_when_every_reactor_has_ended() {
+        let inboxes = inboxes(2).unwrap();
+        let (tell, events) = channel();
+        let cores = inboxes.clone();
+        let playing = std::thread::spawn(move || {
+            for reactor in &cores.reactors {
+                while !matches!(reactor.take(), Some(ReactorMessage::Stop)) {
+                    std::thread::yield_now();
+                }
+                assert!(cores.consensus.is_empty(), "a reactor may still wait for answers");
+                tell.send(Event::ReactorEnded(Ok(()))).unwrap();
+            }
+            while !matches!(cores.consensus.take(), Some(ConsensusMessage::Stop)) {
+                std::thread::yield_now();
+            }
+            tell.send(Event::ConsensusEnded(Ok(()))).unwrap();
+        });
+        stop(&inboxes, &events).unwrap();
+        playing.join().unwrap();
+    }
+
+    #[test]
+    fn a_second_signal_ends_the_wait_for_the_cores() {
+        let inboxes = inboxes(1).unwrap();
+        let (tell, events) = channel();
+        tell.send(Event::Signal(SIGTERM)).unwrap();
+        tell.send(Event::Signal(SIGTERM)).unwrap();
+        assert_eq!(wait_for_signal(&events).unwrap(), SIGTERM);
+        let error = stop(&inboxes, &events).unwrap_err();
+        assert!(matches!(error, ServerError::Impatience), "{error}");
+    }
+
+    #[test]
+    fn a_core_that_ends_by_itself_ends_the_server() {
+        let (tell, events) = channel();
+        tell.send(Event::ReactorEnded(Ok(()))).unwrap();
+        let error = wait_for_signal(&events).unwrap_err();
+        assert_eq!(error.to_string(), "the reactor has ended without being told to");
+    }
 }

@@ -1,0 +1,168 @@
+//! The cores of a server, started: what each of them gets, and how the main thread hears of its
+//! end. Called by `server`, once the data is recovered.
+
+use std::net::TcpListener;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, SyncSender};
+use std::time::Duration;
+
+use crate::admin::inquiry::Cores;
+use crate::admin::request::AdminRequest;
+use crate::config::Config;
+use crate::config::cores::CpuId;
+use crate::consensus::prepare::write::Settings as PrepareSettings;
+use crate::consensus::sessions::Sessions;
+use crate::consensus::snapshots::{SnapshotPolicy, SnapshotRequest};
+use crate::consensus::turn;
+use crate::ids::{ReactorId, ServerId};
+use crate::log::group_commit::{GroupCommit, LogError, Tail};
+use crate::log::spares::Spares;
+use crate::reactor::admission::Admission;
+use crate::reactor::settings::Settings as ReactorSettings;
+use crate::reactor::turn as reactor;
+use crate::rt::cores::{self, CoreError, CoreSettings};
+use crate::rt::ring::RingError;
+use crate::server::ServerError;
+use crate::tree::{Registry, Writer};
+
+/// What the main thread waits for.
+#[derive(Debug)]
+pub enum Event {
+    Signal(i32),
+    /// The log is open: the consensus core takes submissions.
+    ConsensusReady,
+    ConsensusEnded(Result<(), ServerError>),
+    ReactorEnded(Result<(), ServerError>),
+}
+
+impl Event {
+    /// The error that this event is where another was waited for.
+    pub fn too_early(self) -> ServerError {
+        match self {
+            Event::Signal(_) => ServerError::Impatience,
+            Event::ConsensusEnded(ended) => {
+                ended.err().unwrap_or(ServerError::Ended("consensus core"))
+            }
+            Event::ReactorEnded(ended) => ended.err().unwrap_or(ServerError::Ended("reactor")),
+            Event::ConsensusReady => unreachable!("the consensus core is ready once"),
+        }
+    }
+}
+
+/// What the consensus core starts with.
+pub struct Consensus {
+    pub tree: Writer,
+    pub registry: Registry,
+    pub sessions: Sessions,
+    pub tail: Tail,
+    pub spares: Spares,
+    /// Transactions and bytes of log since the last snapshot.
+    pub logged: (u64, u64),
+    pub to_snapshots: SyncSender<SnapshotRequest>,
+}
+
+impl Consensus {
+    /// Starts it. It tells when its log is open, and when it ends.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(
+        self,
+        config: &Config,
+        inboxes: &Cores,
+        tell: Sender<Event>,
+    ) -> Result<(), ServerError> {
+        let (inbox, reactors) = (inboxes.consensus.clone(), inboxes.reactors.clone());
+        let settings =
+            PrepareSettings { extended_types: config.extended_types, skip_acl: config.skip_acl };
+        let (tick_ms, group_commit_bytes) = (config.tick_ms.into(), config.group_commit_bytes);
+        let policy = SnapshotPolicy {
+            txns: config.snapshot_txns,
+            log_bytes: config.snapshot_log_bytes.map(NonZeroU64::get),
+        };
+        let fsync_warning = config.fsync_warning;
+        let ready = tell.clone();
+        let run = move || async move {
+            let log = GroupCommit::open(self.tail, self.spares).await?;
+            let to_snapshots = self.to_snapshots;
+            // The main thread is gone only when the process ends.
+            let _ = ready.send(Event::ConsensusReady);
+            let setup = turn::Setup {
+                me: ServerId::STANDALONE,
+                tree: self.tree,
+                registry: self.registry,
+                sessions: self.sessions,
+                log,
+                inbox,
+                reactors,
+                settings,
+                tick_ms,
+                group_commit_bytes,
+                fsync_warning,
+                snapshots: policy,
+                logged: self.logged,
+                request_snapshot: Box::new(move |request| to_snapshots.try_send(request).is_ok()),
+            };
+            turn::run(setup).await
+        };
+        let done = move |ended: Result<Result<(), LogError>, CoreError>| {
+            let ended = match ended {
+                Ok(ran) => ran.map_err(ServerError::from),
+                Err(error) => Err(error.into()),
+            };
+            let _ = tell.send(Event::ConsensusEnded(ended));
+        };
+        let name = "consensus".to_owned();
+        let cpu = config.cores.consensus.map(CpuId::number);
+        let spin_before_park = config.spin_before_park;
+        cores::start(CoreSettings { name, cpu, spin_before_park }, run, done)?;
+        Ok(())
+    }
+}
+
+/// Starts the reactors; the first accepts for all. Each tells when it ends.
+///
+/// # Errors
+/// When a thread cannot be started.
+pub fn start_reactors(
+    config: &Config,
+    inboxes: &Cores,
+    registry: &Registry,
+    listener: TcpListener,
+    to_desk: SyncSender<AdminRequest>,
+    tell: &Sender<Event>,
+) -> Result<(), ServerError> {
+    let count = config.cores.reactors.len();
+    let (per_address, total) = (config.connections_per_address_max, config.connections_max);
+    let admission = Arc::new(Admission::new(count, per_address, total));
+    let mut listener = Some(listener);
+    for (index, cpu) in config.cores.reactors.iter().enumerate() {
+        let id = ReactorId(u16::try_from(index).expect("REACTORS_MAX reactors at most"));
+        let setup = reactor::Setup {
+            id,
+            settings: ReactorSettings::new(config, count),
+            registry: registry.clone(),
+            admission: Arc::clone(&admission),
+            inbox: inboxes.reactors[index].clone(),
+            reactors: inboxes.reactors.clone(),
+            consensus: inboxes.consensus.clone(),
+            admin: to_desk.clone(),
+            listener: listener.take(),
+            ring_depth: config.ring_depth,
+            spin_before_park: config.spin_before_park,
+        };
+        let tell = tell.clone();
+        let done = move |ended: Result<Result<(), RingError>, CoreError>| {
+            let ended = match ended {
+                Ok(ran) => ran.map_err(|error| ServerError::Reactor { reactor: id, error }),
+                Err(error) => Err(error.into()),
+            };
+            let _ = tell.send(Event::ReactorEnded(ended));
+        };
+        let (name, cpu) = (format!("reactor-{index}"), cpu.map(CpuId::number));
+        let settings = CoreSettings { name, cpu, spin_before_park: Duration::ZERO };
+        cores::start(settings, move || async move { reactor::run(setup) }, done)?;
+    }
+    Ok(())
+}
