@@ -197,7 +197,7 @@ fn load_snapshot<T: Recover>(folder: &Path, target: &mut T) -> Result<Loaded, Re
             }
             // A disk that cannot give the file back has damaged it; any other failure (rights,
             // say) is no reason to pass over the newest state.
-            Err(LoadError::Disk(e)) if e.source.raw_os_error() != Some(libc::EIO) => {
+            Err(LoadError::Disk(e)) if !e.is_of_the_disk() => {
                 return Err(e.into());
             }
             Err(damage) => {

@@ -46,6 +46,11 @@ impl DiskError {
         let path = path.to_path_buf();
         move |source| DiskError { doing, path, source }
     }
+
+    /// Whether the disk itself could not do it (EIO), whatever rights and room there are.
+    pub fn is_of_the_disk(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EIO)
+    }
 }
 
 /// How much of its time a background job may work, so that those who serve requests on the same
