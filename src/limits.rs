@@ -85,6 +85,10 @@ pub const ADMIN_SLOW_ANSWERS_MAX: usize = 4;
 /// Milliseconds that a client may take to read the answer to its four-letter word.
 pub const ADMIN_DELIVERY_MS_MAX: u64 = 10_000;
 
+/// Milliseconds that a start waits for a port in use to become free, in case its last user is a
+/// server that has just been killed. Then it is refused.
+pub const PORT_IN_USE_MS_MAX: u64 = 2_000;
+
 /// Milliseconds that a connection may take to finish its handshake or four-letter word.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 

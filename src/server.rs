@@ -31,7 +31,8 @@ use crate::housekeeping::{Housekeeping, Snapshots};
 use crate::ids::{ReactorId, ServerId};
 use crate::launch::{Consensus, Event, start_reactors};
 use crate::limits::{
-    ADMIN_REQUESTS_WAITING_MAX, PUBLISHED_WAITING_MAX, STOP_MS_MAX, SUBMISSIONS_WAITING_MAX,
+    ADMIN_REQUESTS_WAITING_MAX, PORT_IN_USE_MS_MAX, PUBLISHED_WAITING_MAX, STOP_MS_MAX,
+    SUBMISSIONS_WAITING_MAX,
 };
 use crate::log::damage::RecoverError;
 use crate::log::folders::{DataFolders, FolderError};
@@ -191,7 +192,18 @@ fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), ServerError> {
     let address = config.listen;
     let failed = |error| ServerError::Listen { address, error };
     let backlog = config.listen_backlog.map_or(BACKLOG, |backlog| backlog.get() as i32);
-    let listener = net::listen(address, backlog).map_err(failed)?;
+    let deadline = Instant::now() + Duration::from_millis(PORT_IN_USE_MS_MAX);
+    // The kernel takes a killed server's ring down, and with it the listening socket that an accept
+    // in it holds, some milliseconds after the process has ended: one started right behind it
+    // would find its own port in use.
+    let listener = loop {
+        match net::listen(address, backlog) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            bound => break bound.map_err(failed)?,
+        }
+    };
     // Inherited by the sockets that are accepted.
     SockRef::from(&listener).set_keepalive(config.keep_alive).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
