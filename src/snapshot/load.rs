@@ -1,9 +1,12 @@
 //! Reading a snapshot: every byte of it is checked before it is believed.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 
+use super::decode::Chunk;
 use super::format::{
     CHUNK_HEADER_BYTES, ChunkHeader, Record, SNAPSHOT_HEADER_BYTES, SnapshotHeader, Totals, take,
 };
@@ -13,6 +16,9 @@ use crate::rt::files::{self, DiskError};
 
 /// Bytes of one read.
 const READ_BYTES: usize = 1 << 20;
+
+/// Decoded chunks that may wait to be taken. Full: reading waits.
+const CHUNKS_AHEAD_MAX: usize = 8;
 
 /// Why a snapshot cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +34,19 @@ pub enum LoadError<E> {
     #[error("snapshot {} does not fit together in the chunk at byte {offset}: {source}",
         path.display())]
     Refused { path: PathBuf, offset: u64, source: E },
+}
+
+impl LoadError<Infallible> {
+    /// The same failure, for one who takes the records and may refuse them.
+    fn widen<E>(self) -> LoadError<E> {
+        match self {
+            LoadError::Disk(e) => LoadError::Disk(e),
+            LoadError::Newer { path, fault } => LoadError::Newer { path, fault },
+            LoadError::Damaged { path, offset, damage } => {
+                LoadError::Damaged { path, offset, damage }
+            }
+        }
+    }
 }
 
 /// What is wrong with a snapshot.
@@ -97,38 +116,61 @@ impl SnapshotReader {
         &self.header
     }
 
-    /// Hands every record to `each`, in order, and returns what there was.
+    /// Hands every record to `each`, in order, and returns what there was. A thread of its own
+    /// reads, checks and decodes ahead: whoever takes a million znodes has enough to do.
     ///
     /// # Errors
     /// When the file is damaged or cannot be read, or `each` refuses a record. What was handed
     /// over before is then to be forgotten.
     pub fn read_all<E>(
-        mut self,
+        self,
         mut each: impl FnMut(Record<'_>) -> Result<(), E>,
     ) -> Result<Totals, LoadError<E>> {
+        let path = self.path.clone();
+        let (to, chunks) = sync_channel(CHUNKS_AHEAD_MAX);
+        let (taken, spares) = channel();
+        std::thread::scope(|scope| {
+            // Ends by itself when it can hand over nothing more.
+            let reading = scope.spawn(move || self.read_ahead(&to, &spares));
+            for mut chunk in chunks {
+                for record in chunk.records.drain(..) {
+                    if let Err(source) = each(record.into_record(&chunk.bytes)) {
+                        return Err(LoadError::Refused { path, offset: chunk.offset, source });
+                    }
+                }
+                // The reader may have reached the end, and want no spares any more.
+                let _ = taken.send(chunk);
+            }
+            let totals = reading.join().expect("reading a snapshot does not panic");
+            totals.map_err(LoadError::widen)
+        })
+    }
+
+    /// Reads the chunks into `to`, whose memory comes back through `spares`, and returns what the
+    /// snapshot holds. Ends early, whatever that was so far, when nobody takes them any more.
+    fn read_ahead(
+        mut self,
+        to: &SyncSender<Chunk>,
+        spares: &Receiver<Chunk>,
+    ) -> Result<Totals, LoadError<Infallible>> {
         let mut totals = Totals::default();
-        let mut chunk = Vec::new();
         for index in 0.. {
-            let at = self.offset;
-            let count = self.chunk(&mut chunk, index)?;
-            let mut records = &chunk[..];
+            let mut chunk = spares.try_recv().unwrap_or_default();
+            chunk.offset = self.offset;
+            let count = self.chunk(&mut chunk.bytes, index)?;
             if count == 0 {
+                let mut records = &chunk.bytes[..];
                 if take::<Totals>(&mut records) != Some(totals) || !records.is_empty() {
-                    return Err(self.damaged(at, Damage::Totals));
+                    return Err(self.damaged(chunk.offset, Damage::Totals));
                 }
                 break;
             }
-            for _ in 0..count {
-                let Some(record) = take::<Record>(&mut records) else {
-                    return Err(self.damaged(at, Damage::Record));
-                };
-                totals.count(&record);
-                if let Err(source) = each(record) {
-                    return Err(LoadError::Refused { path: self.path, offset: at, source });
-                }
+            if !chunk.decode(count) {
+                return Err(self.damaged(chunk.offset, Damage::Record));
             }
-            if !records.is_empty() {
-                return Err(self.damaged(at, Damage::Record));
+            chunk.records.iter().for_each(|record| record.count(&mut totals));
+            if to.send(chunk).is_err() {
+                return Ok(totals);
             }
         }
         if self.left > 0 {
