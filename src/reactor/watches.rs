@@ -30,13 +30,20 @@ pub struct Watches {
     /// By slot: the connection that has it, and how many watches it has.
     owners: Vec<WatchOwner>,
     live: usize,
+    /// Those of `live` in the data table.
+    live_data: usize,
+    /// Connections with a watch in the data table.
+    data_owners: usize,
     stale: usize,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct WatchOwner {
     tenant: u32,
+    /// In both tables.
     watches: u32,
+    /// Those in the data table.
+    data: u32,
 }
 
 /// Who watches a path. Nearly always one connection, which then costs no allocation.
@@ -118,8 +125,14 @@ impl Watches {
                 "the watches of slot {slot}'s tenant {} were not forgotten",
                 owner.tenant
             );
-            *owner = WatchOwner { tenant: conn.tenant, watches: owner.watches + 1 };
+            owner.tenant = conn.tenant;
+            owner.watches += 1;
             self.live += 1;
+            if kind == WatchKind::Data {
+                self.data_owners += usize::from(owner.data == 0);
+                owner.data += 1;
+                self.live_data += 1;
+            }
         }
     }
 
@@ -138,6 +151,11 @@ impl Watches {
             if owner.watches > 0 && owner.tenant == conn.tenant {
                 owner.watches -= 1;
                 self.live -= 1;
+                if kind == WatchKind::Data {
+                    owner.data -= 1;
+                    self.live_data -= 1;
+                    self.data_owners -= usize::from(owner.data == 0);
+                }
                 watchers.push(conn);
             } else {
                 self.stale -= 1;
@@ -150,8 +168,10 @@ impl Watches {
         let Some(owner) = self.owners.get_mut(conn.slot as usize) else { return };
         if owner.tenant == conn.tenant {
             self.live -= owner.watches as usize;
+            self.live_data -= owner.data as usize;
+            self.data_owners -= usize::from(owner.data > 0);
             self.stale += owner.watches as usize;
-            owner.watches = 0;
+            (owner.watches, owner.data) = (0, 0);
         }
         if self.stale > self.live.max(STALE_MIN) {
             self.sweep();
@@ -179,15 +199,14 @@ impl Watches {
         self.live == 0
     }
 
-    /// Connections, paths and watches of the data table, as `wchs` counts them. Sweeps first.
+    /// Connections, paths and watches of the data table, as `wchs` counts them. Operators ask
+    /// often, so nothing is counted here; but stale watches are swept out, or their paths would
+    /// count.
     pub fn count_data(&mut self) -> (u64, u64, u64) {
-        self.sweep();
-        let watches: usize = self.data.values().map(|watchers| watchers.as_slice().len()).sum();
-        let mut conns: Vec<_> =
-            self.data.values().flat_map(Watchers::as_slice).map(|conn| conn.slot).collect();
-        conns.sort_unstable();
-        conns.dedup();
-        (conns.len() as u64, self.data.len() as u64, watches as u64)
+        if self.stale > 0 {
+            self.sweep();
+        }
+        (self.data_owners as u64, self.data.len() as u64, self.live_data as u64)
     }
 
     /// The live watches of the data table.
@@ -225,6 +244,24 @@ mod tests {
         assert_eq!(fired(&mut watches, WatchKind::Data, "/lock"), [conn(7, 1)]);
         assert_eq!(fired(&mut watches, WatchKind::Data, "/lock"), []);
         assert!(watches.is_empty());
+    }
+
+    #[test]
+    fn the_counts_are_those_of_live_data_watches() {
+        let mut watches = Watches::default();
+        for (slot, path) in [(1, "/a"), (1, "/b"), (2, "/a"), (2, "/a"), (3, "/c")] {
+            watches.add(WatchKind::Data, path, conn(slot, 0));
+        }
+        watches.add(WatchKind::Child, "/a", conn(1, 0));
+        watches.add(WatchKind::Child, "/z", conn(9, 0));
+        assert_eq!(watches.count_data(), (3, 3, 4));
+        watches.forget(conn(3, 0));
+        assert_eq!(watches.count_data(), (2, 2, 3));
+        fired(&mut watches, WatchKind::Data, "/a");
+        assert_eq!(watches.count_data(), (1, 1, 1));
+        fired(&mut watches, WatchKind::Data, "/b");
+        assert_eq!(watches.count_data(), (0, 0, 0));
+        assert!(!watches.is_empty(), "the child watches are left");
     }
 
     #[test]
