@@ -95,7 +95,7 @@ fn ring_echo(listener: TcpListener) {
                         sockets.send(slot, answer);
                     }
                 }
-                SocketEvent::Ended { slot } => sockets.close(slot, false),
+                SocketEvent::Ended { slot, .. } => sockets.close(slot, false),
                 _ => {}
             }
         }

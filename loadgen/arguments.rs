@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
+use ringkeeper::rt::ring::RingError;
+
+use crate::sockets::Driver;
 use crate::sys;
 
 /// Connections of one run. More than one address can have ports for anyway.
@@ -57,6 +60,10 @@ pub struct Arguments {
     /// Cores to pin the threads to, taken in turn; without it the kernel places them.
     #[arg(long, value_delimiter = ',', value_name = "CORE,...")]
     pub pin: Vec<u16>,
+    /// What moves the bytes: io_uring, or epoll, which takes two system calls for each request of
+    /// a connection that has one in flight.
+    #[arg(long, value_enum, default_value_t = DriverChoice::Auto)]
+    pub driver: DriverChoice,
     /// How long each round measures, like 5s, 500ms or 2m.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub duration: Duration,
@@ -134,6 +141,17 @@ impl WorkloadKind {
     }
 }
 
+/// What may be asked for to move the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DriverChoice {
+    /// io_uring where it is allowed, else epoll.
+    Auto,
+    /// io_uring.
+    Ring,
+    /// epoll.
+    Epoll,
+}
+
 /// A run that can be carried out as it stands.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -147,6 +165,9 @@ pub struct Plan {
     pub threads: u32,
     /// Empty: not pinned.
     pub pin: Vec<u16>,
+    pub driver: Driver,
+    /// Why the driver is not io_uring although nothing else was asked for.
+    pub ring_refused: Option<String>,
     pub duration: Duration,
     pub warm_up: Duration,
     pub rounds: u32,
@@ -191,6 +212,8 @@ pub enum ArgumentError {
     Root { root: String },
     #[error("{option} must be at least 10ms")]
     TooShort { option: &'static str },
+    #[error("--driver ring: {0}")]
+    Ring(RingError),
     #[error("--pin {core}: cannot run on that core: {reason}")]
     Pin { core: u16, reason: std::io::Error },
 }
@@ -203,6 +226,7 @@ impl Arguments {
             sys::try_core(core).map_err(|reason| ArgumentError::Pin { core, reason })?;
         }
         let servers = self.servers.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
+        let (driver, refused) = Driver::choose(self.driver).map_err(ArgumentError::Ring)?;
         Ok(Plan {
             servers,
             workload: self.workload,
@@ -211,6 +235,8 @@ impl Arguments {
             in_flight: self.in_flight,
             threads: self.threads,
             pin: self.pin,
+            driver,
+            ring_refused: refused.map(|error| error.to_string()),
             duration: self.duration,
             warm_up: self.warm_up,
             rounds: self.rounds,

@@ -1,22 +1,21 @@
 //! One connection: its handshake, what it has in flight, and the bytes both ways.
 //!
 //! Invariants: replies come in the order of the requests, so the oldest entry in flight belongs to
-//! the next reply; a request is stamped just before the send that carries it. Driven by
-//! `schedule`; `control` uses the handshake alone.
+//! the next reply; a request is stamped before the send that carries it. Driven by `schedule`,
+//! which owns the sockets; `control` uses the handshake alone.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use crate::arguments::{Plan, Server};
-use crate::schedule::Clock;
+use crate::sockets::Sockets;
 use crate::wire::{self, EVENT_XID, PING_XID, ReplyScanner, op};
 use crate::workload::{Class, Source, Workload};
 
 /// Bytes that one send carries at most, give or take a request. Requests beyond it are stamped
-/// when their turn comes.
+/// and sent a turn later.
 const SEND_BYTES_MAX: usize = 256 << 10;
 /// A connect response is 36 or 37 bytes; more is another protocol.
 const CONNECT_RESPONSE_BYTES_MAX: i32 = 64;
@@ -74,13 +73,11 @@ struct Sent {
 /// A connection with an open session.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    /// Its socket, among its thread's.
+    slot: u32,
     /// Which of the plan's servers it is connected to.
     pub server: usize,
     scanner: ReplyScanner,
-    /// Encoded requests, of which the first `out_sent` bytes have left.
-    out: Vec<u8>,
-    out_sent: usize,
     in_flight: VecDeque<Sent>,
     in_flight_max: usize,
     next_xid: i32,
@@ -90,6 +87,15 @@ pub struct Client {
     last_sent: u64,
     last_received: u64,
     closing: bool,
+}
+
+/// What became of the attempt to fill a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// As many requests are in flight as may be, or the end of a send will be told.
+    Done,
+    /// There is room for more, which the next send can carry.
+    Again,
 }
 
 impl Client {
@@ -122,21 +128,12 @@ impl Client {
         }
     }
 
-    /// Connection `number` of the run, its handshake done.
-    pub fn new(
-        stream: TcpStream,
-        server: usize,
-        plan: &Plan,
-        source: Source,
-        now: u64,
-    ) -> Result<Client, LinkError> {
-        stream.set_nonblocking(true).map_err(LinkError::Connect)?;
-        Ok(Client {
-            stream,
+    /// The connection whose socket, its handshake done, is under `slot`.
+    pub fn new(slot: u32, server: usize, plan: &Plan, source: Source, now: u64) -> Client {
+        Client {
+            slot,
             server,
             scanner: ReplyScanner::default(),
-            out: Vec::new(),
-            out_sent: 0,
             in_flight: VecDeque::with_capacity(plan.in_flight as usize),
             in_flight_max: plan.in_flight as usize,
             next_xid: 1,
@@ -145,11 +142,7 @@ impl Client {
             last_sent: now,
             last_received: now,
             closing: false,
-        })
-    }
-
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        self.stream.as_fd()
+        }
     }
 
     /// Requests that wait for their replies.
@@ -157,69 +150,40 @@ impl Client {
         self.in_flight.len()
     }
 
-    /// Whether bytes wait for room in the socket.
-    pub fn wants_room(&self) -> bool {
-        self.out_sent < self.out.len()
-    }
-
-    /// Sends until as many requests are in flight as may be, or the socket is full.
-    pub fn fill(&mut self, workload: &Workload, clock: &Clock) -> Result<(), LinkError> {
-        self.flush(clock)?;
-        while !self.wants_room() && self.in_flight.len() < self.in_flight_max {
-            let at = clock.now();
-            while self.in_flight.len() < self.in_flight_max && self.out.len() < SEND_BYTES_MAX {
-                let class = workload.push(&mut self.out, self.next_xid, &mut self.source);
-                self.next_xid = next_xid(self.next_xid);
-                self.in_flight.push_back(Sent { at, class });
-            }
-            self.send(at)?;
+    /// Sends as many requests as may be in flight, or as one send carries, with the stamp `now`.
+    #[inline]
+    pub fn fill(&mut self, sockets: &mut Sockets, workload: &Workload, now: u64) -> Fill {
+        if self.in_flight.len() == self.in_flight_max || sockets.is_sending(self.slot) {
+            return Fill::Done;
         }
-        Ok(())
-    }
-
-    /// Sends what could not be sent before.
-    pub fn flush(&mut self, clock: &Clock) -> Result<(), LinkError> {
-        if self.wants_room() { self.send(clock.now()) } else { Ok(()) }
-    }
-
-    fn send(&mut self, now: u64) -> Result<(), LinkError> {
-        while self.wants_room() {
-            match self.stream.write(&self.out[self.out_sent..]) {
-                Ok(sent) => self.out_sent += sent,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(LinkError::Broken(error)),
-            }
-            self.last_sent = now;
+        let mut out = sockets.buffer();
+        while self.in_flight.len() < self.in_flight_max && out.len() < SEND_BYTES_MAX {
+            let class = workload.push(&mut out, self.next_xid, &mut self.source);
+            self.next_xid = next_xid(self.next_xid);
+            self.in_flight.push_back(Sent { at: now, class });
         }
-        self.out.clear();
-        self.out_sent = 0;
-        Ok(())
+        self.send(sockets, out, now);
+        if self.in_flight.len() < self.in_flight_max { Fill::Again } else { Fill::Done }
     }
 
-    /// Receives once and gives every reply that is complete to `each`, with the time just after
-    /// the receive. A buffer that came back full leaves the rest to the next event.
+    fn send(&mut self, sockets: &mut Sockets, bytes: Vec<u8>, now: u64) {
+        sockets.send(self.slot, bytes);
+        self.last_sent = now;
+    }
+
+    /// Takes bytes that came, and gives every reply that is complete to `each`.
+    #[inline]
     pub fn receive(
         &mut self,
-        buffer: &mut [u8],
+        bytes: &[u8],
+        now: u64,
         workload: &Workload,
-        clock: &Clock,
-        mut each: impl FnMut(Answer, u64),
+        mut each: impl FnMut(Answer),
     ) -> Result<(), LinkError> {
-        let received = match self.stream.read(buffer) {
-            Ok(0) => return Err(LinkError::Closed),
-            Ok(received) => received,
-            Err(error) if is_retry(&error) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                return Err(LinkError::Closed);
-            }
-            Err(error) => return Err(LinkError::Broken(error)),
-        };
-        let now = clock.now();
         self.last_received = now;
         let (in_flight, due_xid) = (&mut self.in_flight, &mut self.due_xid);
         let closing = self.closing;
-        self.scanner.feed(&buffer[..received], |reply| {
+        self.scanner.feed(bytes, |reply| {
             if reply.xid == PING_XID || reply.xid == EVENT_XID {
                 return Ok(());
             }
@@ -238,7 +202,7 @@ impl Client {
             in_flight.pop_front();
             *due_xid = next_xid(*due_xid);
             let fits = reply.error != 0 || workload.fits(sent.class, &reply);
-            each(Answer { class: sent.class, sent_at: sent.at, error: reply.error, fits }, now);
+            each(Answer { class: sent.class, sent_at: sent.at, error: reply.error, fits });
             Ok(())
         })
     }
@@ -246,19 +210,18 @@ impl Client {
     /// Keeps the session alive and notices a server that is silent: call it now and then.
     pub fn look_after(
         &mut self,
-        clock: &Clock,
+        sockets: &mut Sockets,
+        now: u64,
         ping_after: Duration,
         silent_after: Duration,
     ) -> Result<(), LinkError> {
-        let now = clock.now();
         let waited = now.saturating_sub(self.last_received.max(self.oldest_sent(now)));
         if !self.in_flight.is_empty() && waited > silent_after.as_nanos() as u64 {
             return Err(LinkError::Silent { after: silent_after });
         }
         let idle = now.saturating_sub(self.last_sent);
-        if idle > ping_after.as_nanos() as u64 && !self.wants_room() {
-            self.out.extend_from_slice(&wire::bare_request(PING_XID, op::PING));
-            return self.send(now);
+        if idle > ping_after.as_nanos() as u64 && !sockets.is_sending(self.slot) {
+            self.send(sockets, wire::bare_request(PING_XID, op::PING), now);
         }
         Ok(())
     }
@@ -267,11 +230,15 @@ impl Client {
         self.in_flight.front().map_or(now, |sent| sent.at)
     }
 
-    /// Asks the server to end the session; the server closes the connection.
-    pub fn close(&mut self, clock: &Clock) -> Result<(), LinkError> {
+    /// Asks the server to end the session; the server closes the connection. False if a send is
+    /// still under way, which keeps it from being asked.
+    pub fn close(&mut self, sockets: &mut Sockets, now: u64) -> bool {
+        if sockets.is_sending(self.slot) {
+            return false;
+        }
         self.closing = true;
-        self.out.extend_from_slice(&wire::bare_request(self.next_xid, op::CLOSE_SESSION));
-        self.send(clock.now())
+        self.send(sockets, wire::bare_request(self.next_xid, op::CLOSE_SESSION), now);
+        true
     }
 }
 
@@ -293,8 +260,17 @@ fn next_xid(xid: i32) -> i32 {
     if xid == i32::MAX { 1 } else { xid + 1 }
 }
 
-fn is_retry(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+/// What the end of a connection means; without an error, the server closed it in good order.
+pub fn ended(error: Option<std::io::Error>) -> LinkError {
+    match error {
+        None => LinkError::Closed,
+        Some(error)
+            if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+        {
+            LinkError::Closed
+        }
+        Some(error) => LinkError::Broken(error),
+    }
 }
 
 /// What a failed read or write means while the session is not yet open.
@@ -317,9 +293,12 @@ mod tests {
 
     use super::*;
     use crate::arguments::Arguments;
+    use crate::schedule::Clock;
+    use crate::sockets::Happening;
 
     struct Fixture {
         client: Client,
+        sockets: Sockets,
         server: TcpStream,
         workload: Workload,
         clock: Clock,
@@ -333,8 +312,10 @@ mod tests {
         let (server, _) = listener.accept().unwrap();
         server.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         let clock = Clock::start();
-        let client = Client::new(stream, 0, &plan, Source::new(1, 0, 0), clock.now()).unwrap();
-        Fixture { client, server, workload: Workload::new(&plan), clock }
+        let mut sockets = Sockets::new(plan.driver).unwrap();
+        sockets.adopt(0, stream).unwrap();
+        let client = Client::new(0, 0, &plan, Source::new(1, 0, 0), clock.now());
+        Fixture { client, sockets, server, workload: Workload::new(&plan), clock }
     }
 
     /// A reply's bytes: header and one int.
@@ -346,22 +327,43 @@ mod tests {
     impl Fixture {
         fn answer(&mut self, bytes: &[u8]) -> Result<Vec<Answer>, LinkError> {
             self.server.write_all(bytes).unwrap();
-            let mut poll = crate::sys::Epoll::new().unwrap();
-            poll.add(self.client.socket(), 0).unwrap();
-            assert_eq!(poll.wait(Duration::from_secs(5)).unwrap(), 1);
-            let mut answers = Vec::new();
-            let mut buffer = [0; 4096];
-            self.client.receive(&mut buffer, &self.workload, &self.clock, |answer, _| {
-                answers.push(answer);
-            })?;
-            Ok(answers)
+            let (mut answers, mut result) = (Vec::new(), Ok(()));
+            let (client, workload) = (&mut self.client, &self.workload);
+            let mut received = 0;
+            while received < bytes.len() {
+                self.sockets.wait(Duration::from_secs(5), &self.clock, |_, now, happening| {
+                    let Happening::Received(bytes) = happening else { panic!("{happening:?}") };
+                    received += bytes.len();
+                    result = client.receive(bytes, now, workload, |answer| answers.push(answer));
+                });
+            }
+            result.map(|()| answers)
+        }
+
+        fn fill(&mut self) -> Fill {
+            let filled = self.client.fill(&mut self.sockets, &self.workload, self.clock.now());
+            self.flush();
+            filled
+        }
+
+        fn flush(&mut self) {
+            self.sockets.wait(Duration::ZERO, &self.clock, |_, _, happening| {
+                assert!(matches!(happening, Happening::Sent), "{happening:?}");
+            });
+        }
+
+        fn look_after(&mut self, ping: Duration, silent: Duration) -> Result<(), LinkError> {
+            let now = self.clock.now();
+            let result = self.client.look_after(&mut self.sockets, now, ping, silent);
+            self.flush();
+            result
         }
     }
 
     #[test]
     fn it_keeps_as_many_in_flight_as_it_may_and_answers_in_order() {
         let mut fixture = fixture("--in-flight 3 --value-size 7");
-        fixture.client.fill(&fixture.workload, &fixture.clock).unwrap();
+        assert_eq!(fixture.fill(), Fill::Done);
         assert_eq!(fixture.client.in_flight(), 3);
         let frame = 4 + 8 + 4 + "/ringkeeper-loadgen/keys/000".len() + 1;
         let mut requests = vec![0; 3 * frame];
@@ -377,7 +379,7 @@ mod tests {
     #[test]
     fn a_reply_out_of_order_is_refused() {
         let mut fixture = fixture("--in-flight 2");
-        fixture.client.fill(&fixture.workload, &fixture.clock).unwrap();
+        fixture.fill();
         let error = fixture.answer(&reply(2, 0, 100)).unwrap_err();
         assert!(matches!(error, LinkError::WrongXid { xid: 2, due: 1 }), "{error}");
     }
@@ -391,7 +393,7 @@ mod tests {
     #[test]
     fn an_error_code_is_handed_on() {
         let mut fixture = fixture("");
-        fixture.client.fill(&fixture.workload, &fixture.clock).unwrap();
+        fixture.fill();
         let answers = fixture.answer(&reply(1, -101, 0)).unwrap();
         assert_eq!((answers[0].error, answers[0].fits), (-101, true));
     }
@@ -401,23 +403,23 @@ mod tests {
         let mut fixture = fixture("");
         let long = Duration::from_secs(60);
         std::thread::sleep(Duration::from_millis(2));
-        fixture.client.look_after(&fixture.clock, Duration::from_millis(1), long).unwrap();
+        fixture.look_after(Duration::from_millis(1), long).unwrap();
         let mut ping = [0; 12];
         fixture.server.read_exact(&mut ping).unwrap();
         assert_eq!(ping, wire::bare_request(PING_XID, op::PING)[..]);
-        fixture.client.fill(&fixture.workload, &fixture.clock).unwrap();
-        fixture.client.look_after(&fixture.clock, long, long).unwrap();
+        fixture.fill();
+        fixture.look_after(long, long).unwrap();
         std::thread::sleep(Duration::from_millis(2));
         let silent = Duration::from_millis(1);
-        let error = fixture.client.look_after(&fixture.clock, long, silent).unwrap_err();
+        let error = fixture.look_after(long, silent).unwrap_err();
         assert!(matches!(error, LinkError::Silent { .. }), "{error}");
     }
 
     #[test]
     fn requests_wait_for_room_in_the_socket_and_none_is_lost() {
         let mut fixture = fixture("--workload set --value-size 1000000 --in-flight 16 --keys 1");
-        fixture.client.fill(&fixture.workload, &fixture.clock).unwrap();
-        assert!(fixture.client.wants_room(), "16 MB fitted into a socket that nobody reads");
+        while fixture.fill() == Fill::Again {}
+        assert!(fixture.client.in_flight() < 16, "16 MB fitted into a socket that nobody reads");
         let mut server = fixture.server.try_clone().unwrap();
         let frame = wire::set_request(1, "/ringkeeper-loadgen/keys/0", &[0; 1_000_000]).len();
         let reader = std::thread::spawn(move || {
@@ -427,8 +429,8 @@ mod tests {
                 assert_eq!(wire::int_at(&request, 4), xid);
             }
         });
-        while fixture.client.in_flight() < 16 || fixture.client.wants_room() {
-            fixture.client.fill(&fixture.workload, &fixture.clock).unwrap();
+        while fixture.client.in_flight() < 16 || fixture.sockets.is_sending(0) {
+            fixture.fill();
             std::thread::yield_now();
         }
         reader.join().unwrap();

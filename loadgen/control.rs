@@ -3,6 +3,7 @@
 //! The root znode carries a mark as its data. A root without it was made by somebody else and is
 //! refused, so that cleaning up never deletes what this program did not make.
 
+use std::collections::VecDeque;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 
@@ -13,11 +14,15 @@ use crate::workload::{self, Paths};
 
 /// The data of a root that this program made.
 const MARK: &[u8] = b"ringkeeper-loadgen";
-/// Requests that leave together. Their replies fit into the socket's buffers, so that neither side
-/// waits for the other to read.
+/// Requests that leave together.
 const BATCH_MAX: u32 = 256;
 /// And their bytes at most, give or take a request.
 const BATCH_BYTES_MAX: usize = 64 << 10;
+/// Batches in flight, so that the server always has some to make durable while we read the replies
+/// of others. Their replies (a path or a stat each, 1 MB in all at most) fit into the buffers of
+/// server and sockets: a server that waits for us to read, while we wait for it to read, would stand
+/// still until the session's timeout.
+const BATCHES_MAX: usize = 16;
 /// The largest reply that is taken: the names of some ten million children.
 const REPLY_BYTES_MAX: usize = 256 << 20;
 
@@ -191,7 +196,7 @@ impl<'a> Control<'a> {
         Err(ControlError::Answer { server, operation, path, code })
     }
 
-    /// Sends `count` requests in batches. `judge` gets each one's error code and gives operation
+    /// Sends `count` requests in batches, several in flight. `judge` gets each one's error code and gives operation
     /// and path of one that must not be.
     fn pipeline(
         &mut self,
@@ -200,17 +205,22 @@ impl<'a> Control<'a> {
         mut judge: impl FnMut(u32, i32) -> Option<(&'static str, String)>,
     ) -> Result<(), ControlError> {
         let (mut sent, mut answered) = (0, 0);
-        while answered < count {
-            let mut batch = Vec::new();
-            while sent < count && sent - answered < BATCH_MAX && batch.len() < BATCH_BYTES_MAX {
-                let mut frame = request(sent);
-                self.number(&mut frame);
-                batch.extend_from_slice(&frame);
-                sent += 1;
+        let mut in_flight = VecDeque::with_capacity(BATCHES_MAX);
+        loop {
+            while sent < count && in_flight.len() < BATCHES_MAX {
+                let (first, first_xid) = (sent, self.xid + 1);
+                let mut batch = Vec::new();
+                while sent < count && sent - first < BATCH_MAX && batch.len() < BATCH_BYTES_MAX {
+                    let mut frame = request(sent);
+                    self.number(&mut frame);
+                    batch.extend_from_slice(&frame);
+                    sent += 1;
+                }
+                self.send(&batch)?;
+                in_flight.push_back(first_xid..=self.xid);
             }
-            let first_xid = self.xid - (sent - answered) as i32 + 1;
-            self.send(&batch)?;
-            for xid in first_xid..=self.xid {
+            let Some(xids) = in_flight.pop_front() else { return Ok(()) };
+            for xid in xids {
                 let (code, _) = self.reply(xid)?;
                 if let Some((operation, path)) = judge(answered, code) {
                     return self.expect(code, operation, &path);
@@ -218,7 +228,6 @@ impl<'a> Control<'a> {
                 answered += 1;
             }
         }
-        Ok(())
     }
 
     /// Sends one request; gives its error code and the reply's body.

@@ -1,17 +1,19 @@
 //! `ringkeeper-loadgen`: loads a server of the ZooKeeper protocol and reports what it did.
 //!
 //! Set-up, then rounds of connect, warm-up, measurement and close, then cleaning up. The hot loop
-//! (`schedule`, `client`, `wire`) makes no allocation and keeps no reply: one receive, one time
-//! stamp, all replies by their headers, one send.
+//! (`schedule`, `client`, `wire`) makes no allocation and keeps no reply: one system call sends for
+//! all connections and waits; one time stamp; all replies by their headers; the next requests.
 
 #![deny(unsafe_code)]
 
 mod arguments;
 mod client;
 mod control;
+mod epoll_sockets;
 mod report;
 mod round;
 mod schedule;
+mod sockets;
 #[allow(unsafe_code)] // Here alone: see its module docs.
 mod sys;
 mod tally;
@@ -45,6 +47,9 @@ fn main() -> ExitCode {
             return ExitCode::from(WRONG_ARGUMENTS);
         }
     };
+    if let (Some(reason), false) = (&plan.ring_refused, quiet) {
+        eprintln!("ringkeeper-loadgen: works with epoll, which takes more time: {reason}");
+    }
     if let Err(error) = sys::raise_open_files() {
         eprintln!("ringkeeper-loadgen: the limit on open files stays as it is: {error}");
     }

@@ -27,6 +27,7 @@ pub struct Report {
     in_flight: u32,
     threads: u32,
     pin: Vec<u16>,
+    driver: &'static str,
     /// Znodes that the requests spread over; 0 where that does not apply.
     keys: u32,
     value_size: u32,
@@ -141,6 +142,7 @@ impl Report {
             in_flight: plan.in_flight,
             threads: plan.threads,
             pin: plan.pin.clone(),
+            driver: plan.driver.name(),
             keys: if plan.workload.uses_keys() { plan.keys } else { 0 },
             value_size: plan.value_size,
             children: if children { plan.children } else { 0 },

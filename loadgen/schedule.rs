@@ -6,17 +6,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::arguments::{Plan, Server};
-use crate::client::{Answer, Client, LinkError};
-use crate::sys::{self, Epoll};
+use crate::client::{self, Answer, Client, Fill, LinkError};
+use crate::sockets::{Happening, Sockets};
+use crate::sys;
 use crate::tally::{Failure, Tally};
 use crate::workload::{Source, Workload};
 
 /// Connections whose handshakes are under way at once in one thread; below the listen backlog of
 /// 50 that ZooKeeper has.
 const HANDSHAKES_MAX: usize = 32;
-/// Bytes that one receive takes at most. One buffer serves all connections of a thread, so that it
-/// stays in the core's cache.
-const RECEIVE_BYTES: usize = 256 << 10;
 /// How often sessions are looked after, and the longest wait for an event.
 const LOOK_AFTER_EVERY: Duration = Duration::from_millis(50);
 /// How long closing the sessions may take at the end of a round.
@@ -96,17 +94,23 @@ impl Window {
     fn contains(&self, at: u64) -> bool {
         (self.opens..self.closes).contains(&at)
     }
+
+    /// While nothing is measured.
+    const NEVER: Window = Window { opens: u64::MAX, closes: u64::MAX };
 }
 
 /// One thread with its share of the connections.
 pub struct Worker<'a> {
     setting: Setting<'a>,
-    epoll: Epoll,
-    /// By token; `None` once lost or closed.
+    sockets: Sockets,
+    /// By slot; `None` once lost or closed.
     clients: Vec<Option<Client>>,
     /// How many of them are left.
     open: usize,
-    buffer: Box<[u8]>,
+    /// Slots that may have room for requests; one may be in it twice.
+    unfilled: Vec<u32>,
+    /// Slots whose connection the last turn found to be of no more use, and why.
+    ended: Vec<(u32, LinkError)>,
     ping_after: Duration,
     looked_after: u64,
     tally: Tally,
@@ -127,13 +131,14 @@ impl<'a> Worker<'a> {
                 reason: format!("cannot pin a thread to core {core}: {error}"),
             })?;
         }
-        let epoll = Epoll::new().map_err(LinkError::Connect).map_err(here)?;
+        let sockets = Sockets::new(plan.driver).map_err(LinkError::Connect).map_err(here)?;
         let mut worker = Worker {
             setting,
-            epoll,
+            sockets,
             clients: Vec::new(),
             open: 0,
-            buffer: vec![0; RECEIVE_BYTES].into_boxed_slice(),
+            unfilled: Vec::new(),
+            ended: Vec::new(),
             ping_after: plan.session_timeout / 3,
             looked_after: setting.clock.now(),
             tally: Tally::new(),
@@ -172,11 +177,9 @@ impl<'a> Worker<'a> {
             let granted = Client::finish_handshake(&mut stream).map_err(&named)?;
             self.ping_after = self.ping_after.min(granted / 3);
             let source = Source::new(plan.seed, round, number);
-            let client = Client::new(stream, server, plan, source, clock.now()).map_err(&named)?;
-            let token = self.clients.len() as u64;
-            let added = self.epoll.add(client.socket(), token);
-            added.map_err(LinkError::Connect).map_err(&named)?;
-            self.clients.push(Some(client));
+            let slot = self.clients.len() as u32;
+            self.sockets.adopt(slot, stream).map_err(LinkError::Connect).map_err(&named)?;
+            self.clients.push(Some(Client::new(slot, server, plan, source, clock.now())));
             self.open += 1;
         }
         Ok(())
@@ -208,17 +211,15 @@ impl<'a> Worker<'a> {
             if start_at > 0 && now >= start_at {
                 return Some(start_at);
             }
-            let never = Window { opens: u64::MAX, closes: u64::MAX };
-            self.turn(Duration::from_millis(1), never, false);
+            self.turn(Duration::from_millis(1), Window::NEVER);
+            self.unfilled.clear();
             self.look_after();
         }
     }
 
     fn load(&mut self, window: Window) {
         let clock = self.setting.clock;
-        for token in 0..self.clients.len() {
-            self.attend(token, |client, setting| client.fill(setting.workload, setting.clock));
-        }
+        self.unfilled.extend(0..self.clients.len() as u32);
         let mut busy_before = None;
         loop {
             let now = clock.now();
@@ -229,7 +230,10 @@ impl<'a> Worker<'a> {
                 break;
             }
             let boundary = if now < window.opens { window.opens } else { window.closes };
-            self.turn(Duration::from_nanos(boundary - now), window, true);
+            self.fill();
+            // Who is not full yet goes on as soon as the present sends have left.
+            let wait = if self.unfilled.is_empty() { boundary - now } else { 0 };
+            self.turn(Duration::from_nanos(wait), window);
             self.look_after();
         }
         let ended = clock.now().min(window.closes);
@@ -242,103 +246,82 @@ impl<'a> Worker<'a> {
     /// [`Worker::look_after`].
     fn drain(&mut self, window: Window) {
         while self.clients.iter().flatten().any(|client| client.in_flight() > 0) {
-            self.turn(LOOK_AFTER_EVERY, window, false);
+            self.turn(LOOK_AFTER_EVERY, window);
+            self.unfilled.clear();
             self.look_after();
         }
     }
 
+    /// A session that cannot be closed expires; nothing is measured any more.
     fn close(&mut self) {
         let clock = self.setting.clock;
         let until = clock.now() + CLOSE_MAX.as_nanos() as u64;
-        for client in &mut self.clients {
-            // A session that cannot be closed expires; nothing is measured any more.
-            if client.as_mut().is_some_and(|open| open.close(clock).is_err()) {
-                *client = None;
-                self.open -= 1;
+        // So that a ping of the last moment does not keep a session from being closed.
+        self.turn(Duration::ZERO, Window::NEVER);
+        for slot in 0..self.clients.len() as u32 {
+            let Some(client) = &mut self.clients[slot as usize] else { continue };
+            if !client.close(&mut self.sockets, clock.now()) {
+                self.forget(slot);
             }
         }
         while self.open > 0 && clock.now() < until {
-            let Ok(count) = self.epoll.wait(LOOK_AFTER_EVERY) else { return };
-            for index in 0..count {
-                let token = self.epoll.token(index) as usize;
-                let Some(client) = &mut self.clients[token] else { continue };
-                let workload = self.setting.workload;
-                let left = client
-                    .flush(clock)
-                    .and_then(|()| client.receive(&mut self.buffer, workload, clock, |_, _| {}));
-                if left.is_err() {
-                    self.clients[token] = None;
-                    self.open -= 1;
-                }
+            self.receive(LOOK_AFTER_EVERY, Window::NEVER);
+            for (slot, _) in std::mem::take(&mut self.ended) {
+                self.forget(slot);
             }
         }
     }
 
-    /// Waits for events, deals with all of them, and refills what they freed.
-    fn turn(&mut self, timeout: Duration, window: Window, refill: bool) {
-        let count = match self.epoll.wait(timeout.min(LOOK_AFTER_EVERY)) {
-            Ok(count) => count,
-            Err(error) => panic!("epoll_wait on an epoll of ours failed: {error}"),
-        };
-        for index in 0..count {
-            let token = self.epoll.token(index) as usize;
-            self.attend_event(token, window, refill);
+    /// Sends the next requests of who has room for them. They leave with the next turn.
+    fn fill(&mut self) {
+        let Setting { workload, clock, .. } = self.setting;
+        let (sockets, clients) = (&mut self.sockets, &mut self.clients);
+        self.unfilled.retain(|slot| {
+            let Some(client) = &mut clients[*slot as usize] else { return false };
+            client.fill(sockets, workload, clock.now()) == Fill::Again
+        });
+    }
+
+    /// Lets leave what was sent, waits for replies and takes all that came.
+    fn turn(&mut self, timeout: Duration, window: Window) {
+        self.receive(timeout.min(LOOK_AFTER_EVERY), window);
+        for (slot, error) in std::mem::take(&mut self.ended) {
+            self.lose(slot, &error);
         }
         self.setting.shown.replies.store(self.replies, Ordering::Relaxed);
         self.setting.shown.troubles.store(self.troubles, Ordering::Relaxed);
     }
 
-    fn attend_event(&mut self, token: usize, window: Window, refill: bool) {
+    fn receive(&mut self, timeout: Duration, window: Window) {
         let Setting { workload, clock, .. } = self.setting;
-        let (tally, buffer) = (&mut self.tally, &mut self.buffer);
-        let (replies, troubles) = (&mut self.replies, &mut self.troubles);
-        let Some(client) = &mut self.clients[token] else { return };
-        let wanted_room = client.wants_room();
-        let record = |answer: Answer, now: u64| {
-            *replies += 1;
-            if answer.error != 0 {
-                *tally.errors.entry(answer.error).or_default() += 1;
-                *troubles += 1;
-            } else if !answer.fits {
-                tally.wrong_length += 1;
-                *troubles += 1;
-            } else {
-                tally.answered += u64::from(window.contains(now));
-                if now >= window.opens {
-                    tally.record(answer.class, now - answer.sent_at);
+        let Worker { clients, tally, replies, troubles, unfilled, ended, .. } = self;
+        self.sockets.wait(timeout, clock, |slot, now, happening| {
+            let Some(client) = &mut clients[slot as usize] else { return };
+            let record = |answer: Answer| {
+                *replies += 1;
+                if answer.error != 0 {
+                    *tally.errors.entry(answer.error).or_default() += 1;
+                    *troubles += 1;
+                } else if !answer.fits {
+                    tally.wrong_length += 1;
+                    *troubles += 1;
+                } else {
+                    tally.answered += u64::from(window.contains(now));
+                    if now >= window.opens {
+                        tally.record(answer.class, now - answer.sent_at);
+                    }
                 }
+            };
+            let result = match happening {
+                Happening::Received(bytes) => client.receive(bytes, now, workload, record),
+                Happening::Sent => Ok(()),
+                Happening::Ended(error) => Err(client::ended(error)),
+            };
+            match result {
+                Ok(()) => unfilled.push(slot),
+                Err(error) => ended.push((slot, error)),
             }
-        };
-        let mut result = client.receive(buffer, workload, clock, record);
-        if result.is_ok() {
-            result = if refill { client.fill(workload, clock) } else { client.flush(clock) };
-        }
-        if result.is_ok() && client.wants_room() != wanted_room {
-            let room = client.wants_room();
-            let changed = self.epoll.watch_room(client.socket(), token as u64, room);
-            result = changed.map_err(LinkError::Broken);
-        }
-        if let Err(error) = result {
-            self.lose(token, &error);
-        }
-    }
-
-    /// Does something with a connection outside of its events; it is lost if that fails.
-    fn attend(
-        &mut self,
-        token: usize,
-        act: impl Fn(&mut Client, &Setting<'a>) -> Result<(), LinkError>,
-    ) {
-        let Some(client) = &mut self.clients[token] else { return };
-        let wanted_room = client.wants_room();
-        let mut result = act(client, &self.setting);
-        if result.is_ok() && client.wants_room() && !wanted_room {
-            let watched = self.epoll.watch_room(client.socket(), token as u64, true);
-            result = watched.map_err(LinkError::Broken);
-        }
-        if let Err(error) = result {
-            self.lose(token, &error);
-        }
+        });
     }
 
     fn look_after(&mut self) {
@@ -348,19 +331,28 @@ impl<'a> Worker<'a> {
         }
         self.looked_after = now;
         let (ping_after, silent_after) = (self.ping_after, self.setting.plan.session_timeout);
-        for token in 0..self.clients.len() {
-            self.attend(token, |client, setting| {
-                client.look_after(setting.clock, ping_after, silent_after)
-            });
+        for slot in 0..self.clients.len() as u32 {
+            let Some(client) = &mut self.clients[slot as usize] else { continue };
+            let sockets = &mut self.sockets;
+            if let Err(error) = client.look_after(sockets, now, ping_after, silent_after) {
+                self.lose(slot, &error);
+            }
         }
     }
 
-    fn lose(&mut self, token: usize, error: &LinkError) {
-        let client = self.clients[token].take().expect("only an open connection is lost");
-        self.open -= 1;
+    /// A connection that failed, however often it is said.
+    fn lose(&mut self, slot: u32, error: &LinkError) {
+        let Some(client) = self.forget(slot) else { return };
         self.troubles += 1;
         let server = &self.setting.plan.servers[client.server].name;
         self.tally.fail(Failure::new(server, error));
+    }
+
+    fn forget(&mut self, slot: u32) -> Option<Client> {
+        let client = self.clients[slot as usize].take()?;
+        self.sockets.close(slot);
+        self.open -= 1;
+        Some(client)
     }
 }
 

@@ -53,9 +53,13 @@ fn every_workload_asks_for_what_it_is_named_after() {
         ("--workload children --children 5", &[GET_CHILDREN]),
         ("--workload mixed --read-share 50", &[GET_DATA, SET_DATA]),
     ];
-    for (options, operations) in cases {
+    let drivers = ["ring", "epoll"];
+    for (driver, (options, operations)) in
+        drivers.iter().flat_map(|driver| cases.iter().map(move |case| (driver, case)))
+    {
         let fake = Fake::start(Fault::None);
-        let report = good_run(&fake, options);
+        let report = good_run(&fake, &format!("--driver {driver} {options}"));
+        assert_eq!(report["driver"], *driver);
         let measured = report["rounds"][0]["requests"].as_u64().unwrap();
         let asked: u64 = operations.iter().map(|operation| fake.asked(*operation)).sum();
         assert!(asked > measured, "{options}: {asked} asked, {measured} measured");
@@ -125,8 +129,16 @@ fn a_root_of_somebody_else_is_left_alone() {
 
 #[test]
 fn what_was_measured_before_the_server_died_is_reported() {
+    for driver in ["ring", "epoll"] {
+        a_server_dies_after_2000_gets(driver);
+    }
+}
+
+fn a_server_dies_after_2000_gets(driver: &str) {
     let fake = Fake::start(Fault::DiesAfterGets(2_000));
-    let options = "--duration 60s --warm-up 0s --keys 10 --connections 3 --rounds 3 --json";
+    let options = &format!(
+        "--duration 60s --warm-up 0s --keys 10 --connections 3 --rounds 3 --json --driver {driver}"
+    );
     let began = Instant::now();
     let output = run(&fake, options);
     assert!(began.elapsed() < Duration::from_secs(30), "it went on without a server");

@@ -179,7 +179,7 @@ impl<S: Sockets> Turn<S> {
                 self.reactor.receive(slot, self.sockets.data(data));
             }
             SocketEvent::Accepted(stream) => self.accept(stream),
-            SocketEvent::Ended { slot } => self.reactor.close_now(slot),
+            SocketEvent::Ended { slot, .. } => self.reactor.close_now(slot),
             SocketEvent::Sent { slot } => self.reactor.sent(slot),
             SocketEvent::Gone { slot } => self.reactor.gone(slot),
             SocketEvent::Released { slot, stream } => {

@@ -19,8 +19,9 @@ pub enum SocketEvent {
     Accepted(TcpStream),
     /// Bytes came; [`Sockets::data`] shows them, until the next `wait`.
     Received { slot: u32, data: Chunk },
-    /// The peer has closed or the connection has failed: nothing more comes, `close` it.
-    Ended { slot: u32 },
+    /// The peer has closed, or the connection has failed with this error number of the system:
+    /// nothing more comes, `close` it.
+    Ended { slot: u32, error: Option<i32> },
     /// What `send` was given has left, and the socket takes the next. Told only of a send that
     /// could not be done at once (see [`Sockets::is_sending`]).
     Sent { slot: u32 },

@@ -363,7 +363,7 @@ impl RingSockets {
         if !starved {
             socket.ended = true;
             if socket.leave == Leave::Stay {
-                events.push(SocketEvent::Ended { slot });
+                events.push(SocketEvent::Ended { slot, error: error_of(result) });
             }
         }
         if socket.leave == Leave::Stay {
@@ -389,7 +389,7 @@ impl RingSockets {
             _ if matches!(-result, libc::EAGAIN | libc::EINTR | libc::ENOMEM) => {}
             _ => {
                 self.send_is_over(slot);
-                self.failed(slot, events);
+                self.failed(slot, result, events);
                 return Ok(());
             }
         }
@@ -412,7 +412,7 @@ impl RingSockets {
         let stays = socket.leave == Leave::Stay;
         self.send_is_over(slot);
         if !whole {
-            self.failed(slot, events);
+            self.failed(slot, result, events);
         } else if stays {
             events.push(SocketEvent::Sent { slot });
         }
@@ -435,13 +435,13 @@ impl RingSockets {
     }
 
     /// The connection failed: say so once, unless it was on its way out.
-    fn failed(&mut self, slot: u32, events: &mut Vec<SocketEvent>) {
+    fn failed(&mut self, slot: u32, result: i32, events: &mut Vec<SocketEvent>) {
         if let Some(Some(socket)) = self.sockets.get_mut(slot as usize)
             && socket.leave == Leave::Stay
             && !socket.ended
         {
             socket.ended = true;
-            events.push(SocketEvent::Ended { slot });
+            events.push(SocketEvent::Ended { slot, error: error_of(result) });
         }
     }
 
@@ -638,6 +638,11 @@ impl Sockets for RingSockets {
     fn data(&self, chunk: Chunk) -> &[u8] {
         self.receive_buffers.data(chunk.buffer, chunk.length)
     }
+}
+
+/// The error number in an operation's result; none if it succeeded.
+fn error_of(result: i32) -> Option<i32> {
+    (result < 0).then_some(-result)
 }
 
 /// The length as an operation takes it. The kernel cuts at 2 GiB, and a send that it cut would pass
