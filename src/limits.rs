@@ -47,6 +47,10 @@ pub const PIPELINE_BYTES_MAX: usize = 2 << 20;
 /// connection until they are gone; a single reply may exceed it.
 pub const REPLY_BYTES_WAITING_MAX: usize = 1 << 20;
 
+/// Bytes of names in one list of children. A longer list is answered MARSHALLINGERROR: no client
+/// takes it (their `jute.maxbuffer` is far smaller), and a send must stay below 1 GiB.
+pub const REPLY_BYTES_MAX: usize = 256 << 20;
+
 /// Bytes that one group commit gathers before the consensus core stops taking submissions.
 pub const GROUP_COMMIT_BYTES_MAX: usize = 4 << 20;
 

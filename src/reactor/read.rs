@@ -14,6 +14,7 @@ use crate::jute::opcode::OpCode;
 use crate::jute::records::{Acl, EventType, Id, SetWatches};
 use crate::jute::reply;
 use crate::jute::request::{self, Header, PathWatch, XID_PING};
+use crate::limits::REPLY_BYTES_MAX;
 use crate::tree::acl::{self, perms};
 use crate::tree::{AclId, NodeView, View};
 
@@ -52,8 +53,8 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Answers one request, whose op `is_read` (or a sync without a path): appends one reply, behind the events that it
-    /// causes.
+    /// Answers one request, whose op `is_read` (or a sync without a path): appends one reply,
+    /// behind the events that it causes.
     #[inline]
     pub fn answer(mut self, header: Header, body: &[u8]) {
         let done = match header.op {
@@ -102,11 +103,17 @@ impl<'a> Reading<'a> {
     fn get_children(&mut self, header: Header, body: &[u8]) -> Result<(), ErrorCode> {
         let PathWatch { path, watch } = PathWatch::decode(body).map_err(undecodable)?;
         let node = self.readable(path)?;
+        let start = self.out.len();
+        let mut left = Some(REPLY_BYTES_MAX);
+        let names = names_within(&mut left, node.children());
         if header.op == OpCode::GET_CHILDREN {
-            reply::get_children(self.out, header.xid, self.zxid, node.children());
+            reply::get_children(self.out, header.xid, self.zxid, names);
         } else {
-            let stat = node.stat();
-            reply::get_children2(self.out, header.xid, self.zxid, node.children(), &stat);
+            reply::get_children2(self.out, header.xid, self.zxid, names, &node.stat());
+        }
+        if left.is_none() {
+            self.out.truncate(start);
+            return Err(ErrorCode::MarshallingError);
         }
         if watch {
             self.watches.add(WatchKind::Child, rooted(path), self.conn);
@@ -198,5 +205,32 @@ fn undecodable(error: DecodeError) -> ErrorCode {
     match error {
         DecodeError::NotUtf8 { .. } => ErrorCode::NoNode,
         _ => ErrorCode::MarshallingError,
+    }
+}
+
+/// The names for as long as their bytes on the wire fit what is left; then nothing is.
+fn names_within<'n>(
+    left: &mut Option<usize>,
+    names: impl Iterator<Item = &'n str>,
+) -> impl Iterator<Item = &'n str> {
+    names.take_while(|name| {
+        *left = left.and_then(|left| left.checked_sub(4 + name.len()));
+        left.is_some()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_names_ends_where_its_bytes_would_not_fit() {
+        for (room, taken, left) in [(21, 3, Some(0)), (20, 2, None), (30, 3, Some(9)), (6, 0, None)]
+        {
+            let mut room = Some(room);
+            let names = names_within(&mut room, ["one", "two", "six"].into_iter());
+            assert_eq!(names.count(), taken);
+            assert_eq!(room, left);
+        }
     }
 }

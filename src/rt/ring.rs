@@ -295,7 +295,10 @@ impl RingSockets {
         }
         let mut queued = std::mem::take(&mut self.queued);
         for slot in queued.drain(..) {
-            if self.socket(slot).send == Send::Queued {
+            // A socket that was leaving is gone by now if its send has failed. Its slot cannot have
+            // been taken again: nobody was told yet.
+            let socket = self.sockets.get(slot as usize).and_then(Option::as_ref);
+            if socket.is_some_and(|socket| socket.send == Send::Queued) {
                 self.send_is_over(slot);
             }
         }
@@ -812,6 +815,24 @@ mod tests {
         assert!(!server.happened.contains(&"gone"));
         server.sockets.close(0, false);
         server.until_happened("gone");
+    }
+
+    #[test]
+    fn a_last_send_to_a_peer_that_has_reset_ends_that_socket_alone() {
+        let mut server = Server::new();
+        let client = server.client();
+        let mut other = server.client();
+        server.turn(Patience::None);
+        server.sockets.pause(0);
+        server.turn(Patience::None);
+        server.turn(SOON);
+        socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        server.sockets.send(0, b"too late".to_vec());
+        server.sockets.close(0, true);
+        server.until_happened("gone");
+        other.write_all(b"still here").unwrap();
+        server.until(|server| server.received[1] == b"still here");
     }
 
     #[test]
