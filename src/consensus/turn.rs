@@ -96,8 +96,20 @@ struct Turns {
     tick: Option<Sleep>,
     retry: Option<Sleep>,
     breath: Option<Sleep>,
+    expiry: Option<Expiry>,
     fsync: LatencyReport,
     stopping: bool,
+}
+
+/// Sessions whose time has run out, as far as is known. What waits may have heard of them.
+#[derive(Clone, Copy, Debug)]
+struct Expiry {
+    /// When they were found, milliseconds of the monotonic clock: what runs out later is not
+    /// theirs, for it may have been heard of by what came behind.
+    found_ms: u64,
+    /// Submissions to take first: at most what waited then. Both queues keep their order, so this
+    /// comes to an end, whatever comes behind.
+    behind: usize,
 }
 
 /// What ends a wait.
@@ -137,6 +149,7 @@ impl Turns {
             tick: None,
             retry: None,
             breath: None,
+            expiry: None,
             fsync: LatencyReport::default(),
             stopping: false,
         }
@@ -192,6 +205,9 @@ impl Turns {
                 }
                 Some(ConsensusMessage::Submission(submission)) => {
                     let moment = *moment.get_or_insert_with(self::moment);
+                    if let Some(expiry) = &mut self.expiry {
+                        expiry.behind = expiry.behind.saturating_sub(1);
+                    }
                     let log = &mut self.log;
                     self.core.submit(submission, moment, &mut |zxid, txn: &[u8]| {
                         log.append(zxid, |out| out.extend_from_slice(txn));
@@ -213,15 +229,23 @@ impl Turns {
         }
     }
 
-    /// Only when everything that was heard of the sessions is taken, unless that never ends.
+    /// Only when everything is taken that waited when the sessions' time was found to have run
+    /// out: after a stall that is where their touches are.
     fn expire_sessions(&mut self) {
-        let Some(due_ms) = self.core.next_expiry_ms() else { return };
         let moment = moment();
-        let overdue = due_ms + self.tick_ms <= moment.now_ms;
-        if due_ms > moment.now_ms || !self.prepares() || !(self.inbox.is_empty() || overdue) {
+        let due = self.core.next_expiry_ms().is_some_and(|due_ms| due_ms <= moment.now_ms);
+        if !due || !self.prepares() {
             return;
         }
+        let waiting = self.parked.len() + self.inbox.len();
+        let found = Expiry { found_ms: moment.now_ms, behind: waiting };
+        let expiry = *self.expiry.get_or_insert(found);
+        if expiry.behind > 0 && waiting > 0 {
+            return;
+        }
+        self.expiry = None;
         let log = &mut self.log;
+        let moment = Moment { now_ms: expiry.found_ms, ..moment };
         self.core.expire(moment, &mut |zxid, txn: &[u8]| {
             log.append(zxid, |out| out.extend_from_slice(txn));
         });
@@ -344,6 +368,32 @@ mod tests {
     const CONN: ConnId = ConnId { slot: 0, tenant: 0 };
     const TICK_MS: u64 = 50;
 
+    async fn setup(
+        tail: Tail,
+        spares: Spares,
+        inbox: TaskInbox<ConsensusMessage>,
+        reactor: RingInbox<ReactorMessage>,
+        request_snapshot: RequestSnapshot,
+    ) -> Result<Setup, LogError> {
+        let (tree, registry) = Writer::new();
+        Ok(Setup {
+            me: ServerId::STANDALONE,
+            tree,
+            registry,
+            sessions: Sessions::new(ServerId::STANDALONE, TICK_MS, 5),
+            log: GroupCommit::open(tail, spares).await?,
+            inbox,
+            reactors: vec![reactor],
+            settings: Settings::default(),
+            tick_ms: TICK_MS,
+            group_commit_bytes: GROUP_COMMIT_BYTES_MAX,
+            fsync_warning: Duration::from_secs(1),
+            snapshots: SnapshotPolicy { txns: 10, log_bytes: None },
+            logged: (0, 0),
+            request_snapshot,
+        })
+    }
+
     /// A consensus core on a thread of its own, with one reactor that the test plays.
     struct Running {
         inbox: TaskInbox<ConsensusMessage>,
@@ -367,30 +417,14 @@ mod tests {
             run_here(async move {
                 let last_zxid = Zxid::ZERO;
                 let tail = Tail { segment, position: BLOCK as u64, sequence: 1, last_zxid };
-                let (tree, registry) = Writer::new();
-                run(Setup {
-                    me: ServerId::STANDALONE,
-                    tree,
-                    registry,
-                    sessions: Sessions::new(ServerId::STANDALONE, TICK_MS, 5),
-                    log: GroupCommit::open(tail, spares).await?,
-                    inbox: its_inbox,
-                    reactors: vec![its_reactor],
-                    settings: Settings::default(),
-                    tick_ms: TICK_MS,
-                    group_commit_bytes: GROUP_COMMIT_BYTES_MAX,
-                    fsync_warning: Duration::from_secs(1),
-                    snapshots: SnapshotPolicy { txns: 10, log_bytes: None },
-                    logged: (0, 0),
-                    request_snapshot: Box::new(move |request: SnapshotRequest| {
-                        let root = request.reader.at(request.zxid).get("/").unwrap();
-                        assert!(root.num_children() > 1, "nothing of what was committed");
-                        let of = (request.zxid, request.sessions.len());
-                        its_snapshots.lock().unwrap().push(of);
-                        true
-                    }),
-                })
-                .await
+                let request_snapshot = Box::new(move |request: SnapshotRequest| {
+                    let root = request.reader.at(request.zxid).get("/").unwrap();
+                    assert!(root.num_children() > 1, "nothing of what was committed");
+                    let of = (request.zxid, request.sessions.len());
+                    its_snapshots.lock().unwrap().push(of);
+                    true
+                });
+                run(setup(tail, spares, its_inbox, its_reactor, request_snapshot).await?).await
             })
         });
         Running { inbox, reactor, core, snapshots }
@@ -498,6 +532,86 @@ mod tests {
         assert_eq!(&batch.paths[path.start as usize..path.end as usize], "/n");
         assert_eq!(*closed, session);
         running.stop().unwrap();
+    }
+
+    /// A loop that the test turns by hand, with room for 64 messages and a session that times out
+    /// after 100 ms, and both have not been looked after since.
+    async fn stalled(folder: &Path) -> (Turns, SessionId) {
+        let segment = segment::prepare(folder, 1, 16 * BLOCK as u64, Pace::Full).unwrap();
+        let last_zxid = Zxid::ZERO;
+        let tail = Tail { segment, position: BLOCK as u64, sequence: 1, last_zxid };
+        let spares = Spares::new(folder, 16 * BLOCK as u64, None);
+        let (inbox, reactor) = (TaskInbox::new(64), RingInbox::new(64).unwrap());
+        let setup = setup(tail, spares, inbox, reactor, Box::new(|_| true)).await.unwrap();
+        let mut turns = Turns::new(setup);
+        let open = Entry::OpenSession { conn: CONN, timeout_ms: 100 };
+        send(&turns, open);
+        turns.take_messages();
+        let mut ids = Sessions::new(ServerId::STANDALONE, TICK_MS, 5);
+        let session = ids.new_id().unwrap();
+        std::thread::sleep(Duration::from_millis(100 + 3 * TICK_MS));
+        (turns, session)
+    }
+
+    fn send(turns: &Turns, entry: Entry) {
+        let (entries, bytes) = (vec![entry], Vec::new());
+        let submission = Submission { reactor: ReactorId(0), entries, bytes };
+        turns.inbox.send(ConsensusMessage::Submission(submission)).unwrap();
+    }
+
+    fn touch(session: SessionId) -> Entry {
+        Entry::Touch { session, ago_ms: 0 }
+    }
+
+    #[test]
+    fn a_session_whose_touch_waits_behind_a_stall_does_not_expire() {
+        for parked in [0, 20] {
+            let dir = tempfile::tempdir().unwrap();
+            run_here(async move {
+                let (mut turns, session) = stalled(dir.path()).await;
+                for _ in 0..40 {
+                    send(&turns, touch(SessionId::from_bits(1)));
+                }
+                send(&turns, touch(session));
+                for _ in 0..parked {
+                    let Some(ConsensusMessage::Submission(it)) = turns.inbox.take() else {
+                        panic!("nothing to park");
+                    };
+                    turns.parked.push_back(it);
+                }
+                // An answer to somebody else is no step towards the touch.
+                let (to, _answer) = sync_channel(1);
+                let ask = ConsensusAsk::Report { ephemerals: false, to };
+                turns.inbox.send(ConsensusMessage::Ask(ask)).unwrap();
+                for _ in 0..5 {
+                    turns.take_messages();
+                    turns.expire_sessions();
+                }
+                assert_eq!(turns.log.gathered_txns(), 1, "it was heard of, with {parked} parked");
+                std::thread::sleep(Duration::from_millis(100 + 3 * TICK_MS));
+                turns.expire_sessions();
+                assert_eq!(turns.log.gathered_txns(), 2, "it is silent now");
+            });
+        }
+    }
+
+    #[test]
+    fn a_silent_session_expires_though_messages_never_end() {
+        let dir = tempfile::tempdir().unwrap();
+        run_here(async move {
+            let (mut turns, _) = stalled(dir.path()).await;
+            for _ in 0..64 {
+                send(&turns, touch(SessionId::from_bits(1)));
+            }
+            for _ in 0..5 {
+                turns.take_messages();
+                turns.expire_sessions();
+                while turns.inbox.len() < 64 {
+                    send(&turns, touch(SessionId::from_bits(1)));
+                }
+            }
+            assert_eq!(turns.log.gathered_txns(), 2);
+        });
     }
 
     #[test]
