@@ -1,7 +1,8 @@
 //! The two folders of a server's data: `dataDir/ringkeeper` for snapshots and
 //! `dataLogDir/ringkeeper` for the log (often the same one). Opening them takes their locks and
 //! reads their markers, so that two servers, a newer format or the wrong pair are noticed before
-//! anything is touched. ZooKeeper's own `version-2` beside them is never looked at.
+//! anything is touched. ZooKeeper's own `version-2` beside them is never changed; where it has data
+//! and we have none, a start is refused: its users would find an empty tree.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -15,6 +16,7 @@ pub const DATA_FORMAT: u32 = 1;
 const FOLDER: &str = "ringkeeper";
 const MARKER: &str = "format";
 const LOCK: &str = "lock";
+const ZOOKEEPERS: &str = "version-2";
 
 /// A server's data folders, locked until this is dropped.
 #[derive(Debug)]
@@ -61,6 +63,12 @@ pub enum FolderError {
         stray.display(), log.display()
     )]
     LogAmongSnapshots { stray: PathBuf, log: PathBuf },
+    #[error(
+        "{} holds the data of an Apache ZooKeeper server, which this version cannot take over: give \
+         this server a dataDir of its own",
+        .0.display()
+    )]
+    ZooKeepers(PathBuf),
     #[error(transparent)]
     Disk(#[from] DiskError),
 }
@@ -70,8 +78,15 @@ impl DataFolders {
     ///
     /// # Errors
     /// When another server has them, when they cannot be read or written, when a newer server
-    /// wrote them, or when the two do not belong together.
+    /// wrote them, when the two do not belong together, or when ZooKeeper's data is all there is.
     pub fn open(data_dir: &Path, data_log_dir: &Path) -> Result<DataFolders, FolderError> {
+        for folder in [data_dir, data_log_dir] {
+            let theirs = folder.join(ZOOKEEPERS);
+            let is_ours = folder.join(FOLDER).exists();
+            if !is_ours && theirs.is_dir() && holds(&theirs, &["log.", "snapshot."])?.is_some() {
+                return Err(FolderError::ZooKeepers(theirs));
+            }
+        }
         let snapshots = data_dir.join(FOLDER);
         let log = data_log_dir.join(FOLDER);
         files::create_folder(&snapshots)?;
@@ -204,6 +219,22 @@ pub(crate) fn draw() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zookeepers_data_is_not_passed_over_in_silence() {
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("version-2");
+        std::fs::create_dir(&theirs).unwrap();
+        std::fs::write(theirs.join("acceptedEpoch"), "0").unwrap();
+        drop(DataFolders::open(dir.path(), dir.path()).unwrap());
+        std::fs::remove_dir_all(dir.path().join("ringkeeper")).unwrap();
+        std::fs::write(theirs.join("snapshot.0"), "theirs").unwrap();
+        let refused = DataFolders::open(dir.path(), dir.path()).unwrap_err();
+        assert!(refused.to_string().contains("version-2 holds the data of an Apache ZooKeeper"));
+        assert!(!dir.path().join("ringkeeper").exists(), "something was touched");
+        std::fs::create_dir(dir.path().join("ringkeeper")).unwrap();
+        DataFolders::open(dir.path(), dir.path()).unwrap();
+    }
 
     #[test]
     fn a_second_server_is_refused_until_the_first_is_gone() {
