@@ -129,6 +129,7 @@ impl Reactor {
                 continue;
             }
             connection.out.extend_from_slice(&scratch.frame);
+            connection.halt_if_full(&mut self.lists.full);
             connection.tally.sent += 1;
             self.counters.packets_sent += 1;
             if !connection.dirty {
@@ -342,6 +343,29 @@ mod tests {
             fixture.frames(client),
             [event(5, NodeDataChanged, "/same"), event(6, NodeCreated, "/notyet")]
         );
+    }
+
+    #[test]
+    fn a_client_that_reads_no_events_is_not_read_from() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        let paths: Vec<_> =
+            (0..6).map(|digit| format!("/{digit}{}", "x".repeat(200_000))).collect();
+        for path in &paths {
+            let watch = watching(1, OpCode::EXISTS, path, true);
+            fixture.reactor.receive(client.slot, &watch);
+        }
+        fixture.output(client);
+        let txns: Vec<_> = paths.iter().map(|path| fixture.create(path, b"")).collect();
+        fixture.publish(&txns, vec![], &[]);
+        fixture.reactor.receive(client.slot, &write(2));
+        assert!(fixture.entries().is_empty());
+        assert_eq!(fixture.frames(client).len(), 6);
+        for slot in fixture.reactor.take_full() {
+            fixture.reactor.replies_read(slot);
+        }
+        fixture.reactor.resume();
+        assert_eq!(fixture.entries(), ["Write"]);
     }
 
     #[test]

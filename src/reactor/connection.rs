@@ -8,6 +8,7 @@ use crate::admin::word::FourLetterWord;
 use crate::consensus::handoff::IdentityIndex;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::opcode::OpCode;
+use crate::limits::REPLY_BYTES_WAITING_MAX;
 
 use super::counters::Latencies;
 use super::pipeline::Pipeline;
@@ -158,6 +159,20 @@ impl Connection {
     /// Whether it is being closed or handed over.
     pub fn is_leaving(&self) -> bool {
         matches!(self.stage, Stage::Leaving(_))
+    }
+
+    /// Stops reading from it if more output waits than may, and puts its slot into `full` then.
+    /// Everything that adds output calls this: a client that does not read must not make the
+    /// output grow, whatever it sends.
+    #[inline]
+    pub fn halt_if_full(&mut self, full: &mut Vec<u32>) {
+        if self.out.len() > REPLY_BYTES_WAITING_MAX
+            && !self.is_leaving()
+            && !self.halts.has(Halts::REPLIES)
+        {
+            self.halts.set(Halts::REPLIES);
+            full.push(self.id.slot);
+        }
     }
 
     /// A reply to the request that came at `since_ms` is in the output.

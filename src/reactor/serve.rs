@@ -226,6 +226,7 @@ impl Reactor {
                         break;
                     }
                     at += LENGTH_BYTES + body.len();
+                    self.connections.at(slot).halt_if_full(&mut self.lists.full);
                 }
                 Ok(Next::Incomplete { .. }) => break,
                 Err(error) => {
@@ -312,10 +313,6 @@ impl Reactor {
         self.counters.packets_sent += 1;
         self.counters.latencies.add(0);
         self.counters.read_latencies.add(0);
-        if connection.out.len() > REPLY_BYTES_WAITING_MAX {
-            connection.halts.set(Halts::REPLIES);
-            self.lists.full.push(slot);
-        }
         Served::Yes
     }
 
@@ -444,10 +441,6 @@ impl Reactor {
         let connection = self.connections.at(slot);
         while let Some(ready) = connection.pipeline.ready() {
             if connection.out.len() > REPLY_BYTES_WAITING_MAX {
-                if !connection.halts.has(Halts::REPLIES) {
-                    connection.halts.set(Halts::REPLIES);
-                    self.lists.full.push(slot);
-                }
                 break;
             }
             match ready {
@@ -473,6 +466,7 @@ impl Reactor {
             }
             connection.pipeline.pop();
         }
+        connection.halt_if_full(&mut self.lists.full);
         self.pipeline_moved(slot);
     }
 
@@ -702,6 +696,38 @@ mod tests {
         assert_eq!(got, (0..=20).collect::<Vec<_>>());
         fixture.reactor.take_reading(|slot, pause| paused.push((slot, pause)));
         assert_eq!(paused.last(), Some(&(client.slot, false)));
+    }
+
+    #[test]
+    fn a_client_that_writes_and_does_not_read_is_not_read_from() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        let burst: Vec<u8> = (0..12).flat_map(write).collect();
+        fixture.reactor.receive(client.slot, &burst);
+        assert_eq!(fixture.entries().len(), 12);
+        let txn = fixture.nothing(Change::None);
+        let reply = || Outcome::Reply { err: ErrorCode::Ok, body: 0..100_000 };
+        let answers = (0..12).map(|xid| answer(client, xid, 1, reply())).collect();
+        fixture.publish(&[txn], answers, &vec![7; 100_000]);
+        fixture.reactor.receive(client.slot, &write(12));
+        fixture.reactor.resume();
+        assert!(fixture.entries().is_empty(), "read from, and 1.2 MB wait for it");
+        assert_eq!(xids(&mut fixture, client).len(), 12);
+        for slot in fixture.reactor.take_full() {
+            fixture.reactor.replies_read(slot);
+        }
+        fixture.reactor.resume();
+        assert_eq!(fixture.entries(), ["Write"]);
+    }
+
+    #[test]
+    fn a_client_that_authenticates_and_does_not_read_is_not_read_from() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        let burst = request(-4, OpCode::AUTH, &[]).repeat(REPLY_BYTES_WAITING_MAX / 10);
+        fixture.reactor.receive(client.slot, &burst);
+        let waiting = fixture.reactor.connections.at(client.slot).out.len();
+        assert!(waiting <= REPLY_BYTES_WAITING_MAX + 20, "{waiting} bytes wait");
     }
 
     #[test]
