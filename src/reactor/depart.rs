@@ -4,6 +4,7 @@ use crate::admin::word::FourLetterWord;
 use crate::consensus::handoff::Entry;
 
 use super::connection::{Departure, Halts, Stage};
+use super::lapse::touch;
 use super::pipeline::Pipeline;
 use super::serve::Reactor;
 
@@ -44,7 +45,8 @@ impl Reactor {
             }
             return;
         }
-        connection.heard_ms = now_ms;
+        let heard = std::mem::take(&mut connection.heard);
+        let ago_ms = now_ms - std::mem::replace(&mut connection.heard_ms, now_ms);
         connection.input = Vec::new();
         self.outstanding -= connection.pipeline.asked();
         connection.pipeline = Pipeline::default();
@@ -58,6 +60,11 @@ impl Reactor {
                 self.sessions.remove(&session);
             }
             self.watches.forget(conn);
+            if heard {
+                // The next report of touches would not find it, and its session would have less
+                // than its timeout to come back.
+                self.submission.entries.push(touch(session, ago_ms));
+            }
             self.submission.entries.push(Entry::Disconnected { conn, session });
         }
         self.lists.leaving.push(slot);

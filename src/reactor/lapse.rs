@@ -1,6 +1,7 @@
 //! What time does: sessions that were heard of are reported, connections that say nothing closed.
 
 use crate::consensus::handoff::Entry;
+use crate::ids::SessionId;
 use crate::limits::DEPARTURE_MS_MAX;
 
 use super::connection::Stage;
@@ -12,6 +13,11 @@ const SWEEP_MS: u64 = 1_000;
 /// ZooKeeper closes connections in rounds of this many milliseconds, the deadline rounded up; a
 /// client's session expires before.
 const IDLE_ROUND_MS: u64 = 10_000;
+
+/// That `session` was heard of `ago_ms` milliseconds ago.
+pub(super) fn touch(session: SessionId, ago_ms: u64) -> Entry {
+    Entry::Touch { session, ago_ms: u32::try_from(ago_ms).unwrap_or(u32::MAX) }
+}
 
 impl Reactor {
     /// Does what is due by now. Returns how many milliseconds there are until more is.
@@ -37,8 +43,7 @@ impl Reactor {
             }
             if let Some(session) = connection.session() {
                 let ago_ms = self.now_ms - connection.heard_ms;
-                let ago_ms = u32::try_from(ago_ms).unwrap_or(u32::MAX);
-                self.submission.entries.push(Entry::Touch { session, ago_ms });
+                self.submission.entries.push(touch(session, ago_ms));
             }
         }
     }
@@ -95,6 +100,24 @@ mod tests {
         };
         at(&mut fixture, 2_000);
         assert!(fixture.entries().is_empty());
+    }
+
+    #[test]
+    fn the_last_word_of_a_connection_counts_for_its_session() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        at(&mut fixture, 1_000);
+        fixture.reactor.set_now(1_200);
+        fixture.reactor.receive(client.slot, &request(-2, OpCode::PING, &[]));
+        fixture.reactor.set_now(1_350);
+        fixture.reactor.close_now(client.slot);
+        let entries = fixture.submitted().entries;
+        let touched =
+            |entry: &Entry| matches!(entry, Entry::Touch { session: SESSION, ago_ms: 150 });
+        assert!(entries.iter().any(touched), "{entries:?}");
+        assert!(matches!(entries.last(), Some(Entry::Disconnected { .. })), "{entries:?}");
+        at(&mut fixture, 2_000);
+        assert!(fixture.entries().is_empty(), "it was told once");
     }
 
     #[test]

@@ -639,7 +639,7 @@ mod tests {
             assert_eq!((frames[0].xid, frames[0].zxid, frames[0].err), (2, -1, -6));
             assert_eq!(fixture.departures(), [(0, Leave::Close { after_send: true })]);
             let entries = fixture.entries();
-            assert_eq!(entries, ["Write", "ForgetIdentity", "Disconnected"]);
+            assert_eq!(entries, ["Write", "ForgetIdentity", "Touch", "Disconnected"]);
         }
     }
 
