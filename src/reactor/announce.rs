@@ -61,7 +61,7 @@ impl Reactor {
         self.reader.move_to(self.applied);
         while let Some(session) = self.lists.over.pop() {
             if let Some(&slot) = self.sessions.get(&session) {
-                self.close_after_output(slot);
+                self.close_when_answered(slot);
             }
         }
         if self.outstanding <= self.settings.outstanding_max {
@@ -153,7 +153,7 @@ impl Reactor {
             }
             Outcome::ReplyAndClose { err, body: range } => {
                 if self.complete(answer, *err, body(range)) {
-                    self.close_after_output(answer.conn.slot);
+                    self.close_when_answered(answer.conn.slot);
                 }
             }
             Outcome::SessionOpened { session, timeout_ms } => {

@@ -87,6 +87,9 @@ pub struct Connection {
     pub address: SocketAddr,
     pub stage: Stage,
     pub halts: Halts,
+    /// Its session is over, since this time in the reactor's milliseconds: it is closed as soon as
+    /// its requests are answered.
+    pub closing_ms: Option<u64>,
     /// The socket was told not to receive.
     pub paused: bool,
     /// What came and could not be served yet.
@@ -130,6 +133,7 @@ impl Connection {
             address,
             stage: Stage::Greeting,
             halts: Halts::default(),
+            closing_ms: None,
             paused: false,
             input: Vec::new(),
             out: Vec::new(),

@@ -27,6 +27,18 @@ impl Reactor {
         self.depart(slot, Departure::AfterOutput);
     }
 
+    /// Closes the connection in `slot` once its requests are answered and it has been sent the
+    /// answers: those before a closeSession may still wait for the client to read others.
+    pub(super) fn close_when_answered(&mut self, slot: u32) {
+        let now_ms = self.now_ms;
+        let connection = self.connections.at(slot);
+        if connection.pipeline.is_empty() {
+            return self.close_after_output(slot);
+        }
+        connection.halts.set(Halts::LAST);
+        connection.closing_ms.get_or_insert(now_ms);
+    }
+
     pub(super) fn depart(&mut self, slot: u32, how: Departure) {
         let now_ms = self.now_ms;
         let connection = self.connections.at(slot);

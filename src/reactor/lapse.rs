@@ -54,6 +54,9 @@ impl Reactor {
             let since_ms = connection.heard_ms;
             let no_session = matches!(connection.stage, Stage::Greeting | Stage::Opening { .. });
             let deadline_ms = match connection.stage {
+                Stage::Open { .. } if let Some(over_ms) = connection.closing_ms => {
+                    over_ms + DEPARTURE_MS_MAX
+                }
                 Stage::Greeting | Stage::Opening { .. } => since_ms + self.settings.handshake_ms,
                 Stage::Open { timeout_ms, .. } => {
                     let due_ms = since_ms + u64::try_from(timeout_ms).unwrap_or(0);

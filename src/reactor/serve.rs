@@ -477,7 +477,7 @@ impl Reactor {
             for old in connection.old_identities.drain(..) {
                 self.identities.release(old, &mut self.submission);
             }
-            if self.stopping {
+            if self.stopping || connection.closing_ms.is_some() {
                 return self.close_after_output(slot);
             }
             self.clear(slot, Halts::OUTSTANDING);
@@ -523,7 +523,7 @@ impl Reactor {
 mod tests {
     use super::*;
     use crate::consensus::handoff::Outcome;
-    use crate::limits::{FRAME_BYTES_DEFAULT, PIPELINE_REQUESTS_MAX};
+    use crate::limits::{DEPARTURE_MS_MAX, FRAME_BYTES_DEFAULT, PIPELINE_REQUESTS_MAX};
     use crate::reactor::depart::Leave;
     use crate::reactor::fixture::{
         Change, Fixture, answer, frame, replied, request, settings, watching, write,
@@ -818,6 +818,55 @@ mod tests {
         assert!(departures.is_empty(), "the reply comes first: {departures:?}");
         assert_eq!(xids(&mut fixture, client), [1]);
         assert_eq!(fixture.departures(), [(client.slot, Leave::Close { after_send: true })]);
+    }
+
+    #[test]
+    fn what_was_asked_before_close_session_is_answered_however_long() {
+        let (mut fixture, client) = closing_behind_much();
+        let mut got = Vec::new();
+        for _ in 0..10 {
+            assert!(fixture.departures().is_empty(), "closed after {got:?}");
+            got.extend(xids(&mut fixture, client));
+            for slot in fixture.reactor.take_full() {
+                fixture.reactor.replies_read(slot);
+            }
+            if got.len() == 9 {
+                break;
+            }
+        }
+        assert_eq!(got, (0..9).collect::<Vec<_>>());
+        assert_eq!(fixture.departures(), [(client.slot, Leave::Close { after_send: true })]);
+    }
+
+    #[test]
+    fn a_client_whose_session_is_over_may_not_stay_by_not_reading() {
+        let (mut fixture, client) = closing_behind_much();
+        fixture.reactor.set_now(DEPARTURE_MS_MAX - 1);
+        fixture.reactor.lapse();
+        assert!(fixture.departures().is_empty());
+        fixture.reactor.receive(client.slot, &write(9));
+        fixture.reactor.set_now(DEPARTURE_MS_MAX + 1_000);
+        fixture.reactor.lapse();
+        assert_eq!(fixture.departures(), [(client.slot, Leave::Close { after_send: false })]);
+    }
+
+    /// A client that closed its session behind a write and reads with 5 MB of replies, when the
+    /// session is over.
+    fn closing_behind_much() -> (Fixture, ConnId) {
+        let mut fixture = Fixture::new();
+        let big = fixture.create("/big", &vec![7; 700_000]);
+        let client = fixture.client();
+        fixture.publish(&[big], vec![], &[]);
+        let mut burst = write(0);
+        (1..8).for_each(|xid| burst.extend(watching(xid, OpCode::GET_DATA, "/big", false)));
+        burst.extend(request(8, OpCode::CLOSE_SESSION, &[]));
+        fixture.reactor.receive(client.slot, &burst);
+        let session = fixture.reactor.connections.at(client.slot).session().unwrap();
+        let txns = [fixture.nothing(Change::None), fixture.nothing(Change::Over(session))];
+        let outcome = Outcome::ReplyAndClose { err: ErrorCode::Ok, body: 0..0 };
+        let answers = vec![replied(client, 0, 1), answer(client, 8, 2, outcome)];
+        fixture.publish(&txns, answers, &[]);
+        (fixture, client)
     }
 
     #[test]
