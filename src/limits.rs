@@ -28,6 +28,9 @@ pub const SUBMISSIONS_SEALED_MAX: usize = 4;
 /// Authentication ids of one connection. More: the auth packet is refused as AUTHFAILED.
 pub const AUTH_IDS_MAX: usize = 64;
 
+/// Bytes of all authentication ids of one connection, schemes included. More: as above.
+pub const AUTH_ID_BYTES_MAX: usize = 64 << 10;
+
 /// Milliseconds that a stopping reactor, or a connection that leaves, waits for its client to take
 /// the last replies. Then it is closed without.
 pub const DEPARTURE_MS_MAX: u64 = 5_000;
@@ -70,6 +73,10 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// Operations in one multi. A longer one is answered MARSHALLINGERROR.
 pub const MULTI_OPERATIONS_MAX: usize = 100_000;
 
+/// Bytes of the transaction that a multi becomes, which `auth` in its ACLs makes longer than the
+/// request. More: it fails as a whole with MARSHALLINGERROR.
+pub const MULTI_TXN_BYTES_MAX: usize = 16 << 20;
+
 /// Milliseconds that the cores may take to end when the server is told to stop. Later: it ends
 /// with an error. What was acknowledged is durable all the same.
 pub const STOP_MS_MAX: u64 = 30_000;
@@ -110,9 +117,13 @@ pub const PROPOSALS_WAITING_MAX: usize = 1 << 21;
 /// Sessions that may be open at once. Full: the connection that asks for one more is closed.
 pub const SESSIONS_MAX: usize = 1_000_000;
 
-/// Entries in the ACL list of one request. More is answered INVALIDACL: duplicates are found by
-/// comparing each with each.
+/// Entries in the ACL list of one request, and in what is stored for it, where `auth` has become
+/// the ids of the client. More is answered INVALIDACL: duplicates are found by comparing each with
+/// each.
 pub const ACL_ENTRIES_MAX: usize = 1000;
+
+/// Bytes of an ACL list as it is stored, in jute. More: as above.
+pub const ACL_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of paths that a closeSession transaction names. The ephemerals beyond are deleted with
 /// the session all the same, as applying a closeSession does.

@@ -473,6 +473,11 @@ impl<'o> MultiWriter<'o> {
         self.count += 1;
     }
 
+    /// Bytes so far, of the record and what stands before it.
+    pub fn bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// Fills in the count.
     pub fn finish(self) {
         self.out[self.start..self.start + 4].copy_from_slice(&self.count.to_be_bytes());

@@ -9,7 +9,7 @@ use crate::jute::error_code::ErrorCode;
 use crate::jute::records::{ConnectRequest, Id};
 use crate::jute::reply;
 use crate::jute::request::Header;
-use crate::limits::AUTH_IDS_MAX;
+use crate::limits::{AUTH_ID_BYTES_MAX, AUTH_IDS_MAX};
 use crate::tree::acl;
 
 use super::connection::{Departure, Halts, Stage};
@@ -126,20 +126,25 @@ impl Reactor {
                 return;
             }
         };
-        let Some(proved) = proved.filter(|_| ids.len() < AUTH_IDS_MAX) else {
+        let room = ids.len() < AUTH_IDS_MAX;
+        let added = proved.filter(|_| room).is_some_and(|proved| {
+            let is_super = proved.scheme == "digest"
+                && self.settings.super_digest.as_deref() == Some(proved.id.as_str());
+            let super_id = is_super.then(|| Id { scheme: "super".to_owned(), id: String::new() });
+            for id in std::iter::once(proved).chain(super_id) {
+                if !ids.contains(&id) {
+                    ids.push(id);
+                }
+            }
+            let bytes: usize = ids.iter().map(|id| id.scheme.len() + id.id.len()).sum();
+            bytes <= AUTH_ID_BYTES_MAX
+        });
+        if !added {
             let err = ErrorCode::AuthFailed;
             self.clients.auth_failures += 1;
             reply::bare(&mut connection.out, header.xid, Zxid::ZERO, err);
             self.counters.packets_sent += 1;
             return self.close_after_output(slot);
-        };
-        let is_super = proved.scheme == "digest"
-            && self.settings.super_digest.as_deref() == Some(proved.id.as_str());
-        let super_id = is_super.then(|| Id { scheme: "super".to_owned(), id: String::new() });
-        for id in std::iter::once(proved).chain(super_id) {
-            if !ids.contains(&id) {
-                ids.push(id);
-            }
         }
         reply::bare(&mut connection.out, header.xid, Zxid::ZERO, ErrorCode::Ok);
         self.counters.packets_sent += 1;
@@ -191,6 +196,7 @@ mod tests {
     use crate::ids::{ConnId, SessionId};
     use crate::jute::opcode::OpCode;
     use crate::jute::records::ConnectResponse;
+    use crate::limits::AUTH_ID_BYTES_MAX;
     use crate::reactor::depart::Leave;
     use crate::reactor::fixture::{
         Fixture, SESSION, answer, connect_frame, request, settings, watching,
@@ -362,6 +368,19 @@ mod tests {
             fixture.reactor.receive(client.slot, &auth("digest", &format!("u{number}:p")));
         }
         assert_eq!(fixture.frames(client).last().unwrap().err, -115);
+        assert_eq!(gone(&mut fixture), [client.slot]);
+    }
+
+    #[test]
+    fn ids_of_too_many_bytes_are_refused() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        let user = "u".repeat(AUTH_ID_BYTES_MAX / 2 - 100);
+        for number in 0..3 {
+            fixture.reactor.receive(client.slot, &auth("digest", &format!("{user}{number}:p")));
+        }
+        let errors: Vec<i32> = fixture.frames(client).iter().map(|frame| frame.err).collect();
+        assert_eq!(errors, [0, 0, -115]);
         assert_eq!(gone(&mut fixture), [client.slot]);
     }
 }

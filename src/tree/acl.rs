@@ -11,6 +11,7 @@ use sha1::{Digest, Sha1};
 use thiserror::Error;
 
 use crate::jute::records::{Acl, Id};
+use crate::limits::{ACL_BYTES_MAX, ACL_ENTRIES_MAX};
 
 /// Permission bits.
 pub mod perms {
@@ -22,11 +23,11 @@ pub mod perms {
     pub const ALL: i32 = 31;
 }
 
-/// An ACL list in a request is null, empty, or holds an entry that cannot be.
+/// An ACL list in a request is null, empty, too long, or holds an entry that cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the ACL is empty, or its entry {entry} is not valid")]
+#[error("the ACL is empty, or its entry {entry} is not valid or makes it too long")]
 pub struct InvalidAcl {
-    /// The entry that is not valid; 0 for an empty list.
+    /// The entry that is not valid, or that makes the stored list too long; 0 for an empty list.
     pub entry: usize,
 }
 
@@ -53,24 +54,27 @@ pub fn allows(acl: &[Acl], perm: i32, ids: &[Id]) -> bool {
 /// each `auth` entry replaced by one for every id that the client has proved.
 ///
 /// # Errors
-/// An empty list; an unknown scheme; an id that its scheme does not take; `auth` without any.
+/// An empty list; an unknown scheme; an id that its scheme does not take; `auth` without any; more
+/// than `ACL_ENTRIES_MAX` entries or `ACL_BYTES_MAX` bytes to be stored.
 pub fn check_list(sent: &[Acl], ids: &[Id]) -> Result<Vec<Acl>, InvalidAcl> {
     let mut unique: Vec<&Acl> = Vec::new();
-    let mut stored = Vec::new();
+    let mut stored = Stored::default();
     for (index, entry) in sent.iter().enumerate() {
         if unique.contains(&entry) {
             continue;
         }
         unique.push(entry);
+        let invalid = InvalidAcl { entry: index };
         let valid = match entry.id.scheme.as_str() {
             "world" => entry.id.id == "anyone",
             "ip" => parse_network(&entry.id.id).is_some(),
             "digest" => is_digest_id(&entry.id.id),
             "auth" => {
-                let before = stored.len();
-                let proved = ids.iter().filter(|id| id.scheme == "digest");
-                stored.extend(proved.map(|id| Acl { perms: entry.perms, id: id.clone() }));
-                if stored.len() > before {
+                let before = stored.list.len();
+                for id in ids.iter().filter(|id| id.scheme == "digest") {
+                    stored.push(entry.perms, id).ok_or(invalid)?;
+                }
+                if stored.list.len() > before {
                     continue;
                 }
                 false
@@ -78,11 +82,35 @@ pub fn check_list(sent: &[Acl], ids: &[Id]) -> Result<Vec<Acl>, InvalidAcl> {
             _ => false,
         };
         if !valid {
-            return Err(InvalidAcl { entry: index });
+            return Err(invalid);
         }
-        stored.push(entry.clone());
+        stored.push(entry.perms, &entry.id).ok_or(invalid)?;
     }
-    if stored.is_empty() { Err(InvalidAcl { entry: 0 }) } else { Ok(stored) }
+    if stored.list.is_empty() { Err(InvalidAcl { entry: 0 }) } else { Ok(stored.list) }
+}
+
+/// A list to be stored, as it grows.
+#[derive(Default)]
+struct Stored {
+    list: Vec<Acl>,
+    /// Of the list in jute, but for its count.
+    bytes: usize,
+}
+
+impl Stored {
+    /// Bytes of an entry in jute besides its texts: permissions, and a length for each text.
+    const ENTRY_BYTES: usize = 12;
+
+    /// Adds an entry; `None` if that makes the list too long.
+    fn push(&mut self, perms: i32, id: &Id) -> Option<()> {
+        let bytes = self.bytes + Self::ENTRY_BYTES + id.scheme.len() + id.id.len();
+        if self.list.len() >= ACL_ENTRIES_MAX || bytes > ACL_BYTES_MAX {
+            return None;
+        }
+        self.bytes = bytes;
+        self.list.push(Acl { perms, id: id.clone() });
+        Some(())
+    }
 }
 
 /// The ACL as a client without ADMIN gets to see it: digests hidden behind an `x`.
@@ -235,6 +263,25 @@ mod tests {
         ];
         assert_eq!(stored, expected);
         assert_eq!(check_list(&sent, &ids[..1]), Err(InvalidAcl { entry: 1 }));
+    }
+
+    #[test]
+    fn auth_does_not_make_a_list_of_more_entries_than_a_request_may_have() {
+        let ids: Vec<Id> = (0..10).map(|number| digest_id(&format!("{number}:p"))).collect();
+        let sent: Vec<Acl> = (0..101).map(|perms| entry(perms, "auth", "")).collect();
+        assert_eq!(check_list(&sent[..100], &ids).unwrap().len(), ACL_ENTRIES_MAX);
+        assert_eq!(check_list(&sent, &ids), Err(InvalidAcl { entry: 100 }));
+    }
+
+    #[test]
+    fn a_list_of_too_many_bytes_is_refused_expanded_or_not() {
+        let name = format!("{}:x", "u".repeat(ACL_BYTES_MAX / 16));
+        let sent: Vec<Acl> = (0..16).map(|perms| entry(perms, "auth", "")).collect();
+        let digests: Vec<Acl> = (0..16).map(|perms| entry(perms, "digest", &name)).collect();
+        let ids = [id("digest", &name)];
+        assert_eq!(check_list(&sent[..15], &ids).unwrap(), digests[..15]);
+        assert_eq!(check_list(&sent, &ids), Err(InvalidAcl { entry: 15 }));
+        assert_eq!(check_list(&digests, &[]), Err(InvalidAcl { entry: 15 }));
     }
 
     #[test]

@@ -4,9 +4,9 @@ use ringkeeper::ids::SessionId;
 use ringkeeper::jute::error_code::ErrorCode::{self, *};
 use ringkeeper::jute::opcode::OpCode;
 use ringkeeper::jute::records::{Acl, Id};
-use ringkeeper::limits::ACL_ENTRIES_MAX;
+use ringkeeper::limits::{ACL_ENTRIES_MAX, MULTI_TXN_BYTES_MAX};
 
-use super::server::{Server, create, open_acl, path_version, set_acl, set_data};
+use super::server::{Server, create, multi, open_acl, path_version, set_acl, set_data};
 
 const GONE: SessionId = SessionId::from_bits(0x123);
 
@@ -201,4 +201,35 @@ fn a_parent_whose_counter_is_at_its_end_takes_no_more_children() {
     assert!(last.body.ends_with(b"/full/n-2147483646"), "{last:?}");
     let refused = server.write((1, session, 2), OpCode::CREATE, 0, &body).unwrap();
     assert_eq!(refused.err, BadArguments);
+}
+
+#[test]
+fn of_a_multi_that_its_ids_make_too_long() {
+    const IDS: usize = 60;
+    const ID_BYTES: usize = 1000;
+    let mut server = server().0;
+    let session = server.open(2, 30_000);
+    let name = |number| format!("{number:0width$}:x", width = ID_BYTES - 2);
+    let ids: Vec<Id> = (0..IDS).map(|number| acl("digest", &name(number)).id).collect();
+    server.define(1, &ids);
+    let fits = MULTI_TXN_BYTES_MAX / (IDS * (ID_BYTES + 18) + 100);
+    let creates = |count| {
+        let make = |number| create(&format!("/open/{number}"), b"", &[acl("auth", "")], 0);
+        let parts: Vec<_> = (0..count).map(|number| (OpCode::CREATE, make(number))).collect();
+        multi(&parts)
+    };
+    let before = server.image();
+    for too_many in [fits + 2, 10_000] {
+        let body = creates(too_many);
+        let reply = server.write((2, session, 1), OpCode::MULTI, 1, &body).unwrap();
+        assert_eq!((reply.err, reply.body.len()), (MarshallingError, 0), "{too_many} creates");
+        assert_eq!(server.image(), before, "{too_many} creates");
+        assert!(server.log.last().unwrap().1.len() < 100, "an error and nothing else");
+    }
+    let reply = server.write((2, session, 2), OpCode::MULTI, 1, &creates(fits)).unwrap();
+    assert_eq!(reply.err, Ok);
+    assert_eq!(server.image().len(), before.len() + fits);
+    let logged = server.log.last().unwrap().1.len();
+    assert!(logged <= MULTI_TXN_BYTES_MAX, "{logged} bytes");
+    assert_eq!(server.restarted().image(), server.image());
 }

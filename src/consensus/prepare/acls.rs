@@ -19,8 +19,8 @@ impl CheckedAcls {
     /// The list to be stored for one that a client with `ids` sent.
     ///
     /// # Errors
-    /// `InvalidAcl` for an empty or malformed list, and one of more than `ACL_ENTRIES_MAX`
-    /// entries. `BadArguments` for characters outside of the BMP, which members of an ensemble on
+    /// `InvalidAcl` for an empty or malformed list, and one that is too long, as it is sent
+    /// (`ACL_ENTRIES_MAX`) or as it would be stored. `BadArguments` for characters outside of the BMP, which members of an ensemble on
     /// the JVM would each store differently.
     pub fn check(&mut self, sent: &AclList<'_>, ids: &[Id]) -> Result<&[Acl], ErrorCode> {
         if !self.raw.is_empty() && self.raw == sent.as_bytes() {

@@ -6,19 +6,32 @@ use crate::jute::opcode::OpCode;
 use crate::jute::reply;
 use crate::jute::request::{Multi, Operation};
 use crate::jute::txn::{self, MultiWriter};
+use crate::limits::MULTI_TXN_BYTES_MAX;
 
 use super::write::{Done, Write};
+
+/// Why a multi failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// An operation failed with this error. The record and the reply's body tell which.
+    Operation(ErrorCode),
+    /// The record would exceed `MULTI_TXN_BYTES_MAX`. What was appended is of no use.
+    TooLong,
+}
 
 impl Write<'_> {
     /// Prepares a multi: appends its record to `parts` and the reply's body to `body`. A failed
     /// one leaves no trace in the tree, but a record that tells which operation failed, and a
-    /// reply that does. Returns the error of the operation that failed.
+    /// reply that does.
+    ///
+    /// # Errors
+    /// See [`Failed`].
     pub(super) fn multi(
         &mut self,
         multi: &Multi<'_>,
         parts: &mut Vec<u8>,
         body: &mut Vec<u8>,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<(), Failed> {
         let mark = self.changes.mark();
         let body_start = body.len();
         let mut failed = None;
@@ -30,6 +43,11 @@ impl Write<'_> {
                 Some(_) => Err(ErrorCode::RuntimeInconsistency),
             };
             match result {
+                Ok(_) if parts.bytes() + self.record.len() > MULTI_TXN_BYTES_MAX => {
+                    self.tree.take_back();
+                    self.changes.take_back(mark);
+                    return Err(Failed::TooLong);
+                }
                 Ok(done) => {
                     append_result(body, self.changes, &done);
                     parts.part(operation.op(), |out| out.extend_from_slice(self.record));
@@ -57,7 +75,7 @@ impl Write<'_> {
             reply::multi_error(body, err);
         }
         reply::multi_end(body);
-        Err(err)
+        Err(Failed::Operation(err))
     }
 
     fn operation(&mut self, operation: &Operation<'_>) -> Result<Done, ErrorCode> {

@@ -20,6 +20,7 @@ use crate::tree::Writer;
 use crate::tree::acl;
 
 use super::acls::CheckedAcls;
+use super::multi::Failed;
 
 /// What the configuration says about writes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -237,14 +238,21 @@ impl Prepare {
             .writing(Some(request), request.session, allowed, stamp, changes)
             .multi(multi, &mut txn, &mut body);
         self.txn = txn;
-        batch.end_txn(stamp.zxid);
-        if result == Err(ErrorCode::SessionMoved) {
-            batch.answer(request.from, request.xid, Outcome::Close);
-        } else {
-            // The header says Ok even if the multi failed.
-            batch.reply(request.from, request.xid, ErrorCode::Ok, |out, _| {
-                out.extend_from_slice(&body);
-            });
+        match result {
+            Err(Failed::TooLong) => {
+                self.refuse(request, ErrorCode::MarshallingError, stamp, batch);
+            }
+            Err(Failed::Operation(ErrorCode::SessionMoved)) => {
+                batch.end_txn(stamp.zxid);
+                batch.answer(request.from, request.xid, Outcome::Close);
+            }
+            // The header says Ok even if an operation failed.
+            Ok(()) | Err(Failed::Operation(_)) => {
+                batch.end_txn(stamp.zxid);
+                batch.reply(request.from, request.xid, ErrorCode::Ok, |out, _| {
+                    out.extend_from_slice(&body);
+                });
+            }
         }
         self.multi_body = body;
     }
