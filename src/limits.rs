@@ -54,6 +54,10 @@ pub const REPLY_BYTES_WAITING_MAX: usize = 1 << 20;
 /// takes it (their `jute.maxbuffer` is far smaller), and a send must stay below 1 GiB.
 pub const REPLY_BYTES_MAX: usize = 256 << 20;
 
+/// Reply bytes that may wait for one client when reads have to be answered whether it reads or not,
+/// for the next write of its own session must not show in them. More: it is closed.
+pub const REPLY_BYTES_HELD_MAX: usize = 64 << 20;
+
 /// Bytes that one group commit gathers before the consensus core stops taking submissions.
 pub const GROUP_COMMIT_BYTES_MAX: usize = 4 << 20;
 

@@ -1,5 +1,5 @@
-//! What the consensus core published: transaction by transaction, events before answers, answers
-//! in the order of the requests, and the pin moved last.
+//! What the consensus core published: transaction by transaction, reads that must not see it before
+//! it, events before answers, answers in the order of the requests, and the pin moved last.
 
 use crate::consensus::handoff::{Answer, Answers, Effect, Outcome, Published};
 use crate::ids::{ConnId, SessionId, Zxid};
@@ -43,6 +43,9 @@ impl Reactor {
         for (index, txn) in batch.txns.iter().enumerate() {
             // A reactor begins with the newest version, and may be told of what is in it.
             if txn.zxid > self.applied {
+                for answer in due.clone().take_while(|it| it.after as usize <= index + 1) {
+                    self.run_before_own_write(answer.conn);
+                }
                 let moment = Moment { before: self.applied, zxid: txn.zxid };
                 let effects = txn.effects.start as usize..txn.effects.end as usize;
                 for effect in &batch.effects[effects] {

@@ -3,7 +3,7 @@
 //! session; a later write is handed over without waiting. Called by `serve`.
 //!
 //! Invariant: the first step is never a held read that could run, except while the client does not
-//! read its replies.
+//! read its replies, and even then not once a later write of the session is applied.
 
 use std::collections::VecDeque;
 

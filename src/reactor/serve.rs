@@ -19,7 +19,8 @@ use crate::jute::opcode::OpCode;
 use crate::jute::reply;
 use crate::jute::request::{self, Header};
 use crate::limits::{
-    REPLY_BYTES_WAITING_MAX, SUBMISSION_BYTES_MAX, SUBMISSION_ENTRIES_MAX, SUBMISSIONS_SEALED_MAX,
+    REPLY_BYTES_HELD_MAX, REPLY_BYTES_WAITING_MAX, SUBMISSION_BYTES_MAX, SUBMISSION_ENTRIES_MAX,
+    SUBMISSIONS_SEALED_MAX,
 };
 use crate::tree;
 
@@ -436,12 +437,36 @@ impl Reactor {
         self.close_after_output(slot);
     }
 
-    /// Runs the held requests of `slot` whose turn it is.
+    /// Runs the held requests of `slot` whose turn it is, as long as its client reads the replies.
     pub(super) fn run_held(&mut self, slot: u32) {
+        self.run_ready(slot, REPLY_BYTES_WAITING_MAX);
+        self.connections.at(slot).halt_if_full(&mut self.lists.full);
+        self.pipeline_moved(slot);
+    }
+
+    /// A transaction of `conn`'s own session is about to be applied. Reads that came before it and
+    /// wait for the client to read others run now, for they must not see it.
+    pub(super) fn run_before_own_write(&mut self, conn: ConnId) {
+        let Some(connection) = self.connections.get(conn) else { return };
+        if !connection.halts.has(Halts::REPLIES) {
+            // Then no read waits that could run.
+            return;
+        }
+        if self.run_ready(conn.slot, REPLY_BYTES_HELD_MAX) {
+            self.pipeline_moved(conn.slot);
+        } else {
+            tracing::info!(slot = conn.slot, "closing a connection that writes behind its reads");
+            self.close_now(conn.slot);
+        }
+    }
+
+    /// Runs the held requests of `slot` whose turn it is until more than `bytes_max` waits for its
+    /// client. Returns whether none is left.
+    fn run_ready(&mut self, slot: u32, bytes_max: usize) -> bool {
         let connection = self.connections.at(slot);
         while let Some(ready) = connection.pipeline.ready() {
-            if connection.out.len() > REPLY_BYTES_WAITING_MAX {
-                break;
+            if connection.out.len() > bytes_max {
+                return false;
             }
             match ready {
                 Ready::Answer { frame } => connection.out.extend_from_slice(frame),
@@ -466,8 +491,7 @@ impl Reactor {
             }
             connection.pipeline.pop();
         }
-        connection.halt_if_full(&mut self.lists.full);
-        self.pipeline_moved(slot);
+        true
     }
 
     /// The pipeline of `slot` is shorter than it was.
@@ -741,8 +765,9 @@ mod tests {
         burst.extend(write(8));
         burst.extend(watching(9, OpCode::EXISTS, "/", false));
         fixture.reactor.receive(client.slot, &burst);
-        let txns = [fixture.nothing(Change::None), fixture.nothing(Change::None)];
-        fixture.publish(&txns, vec![replied(client, 0, 1), replied(client, 8, 2)], &[]);
+        // The second write fails, and so has no transaction that the reads could see.
+        let txn = fixture.nothing(Change::None);
+        fixture.publish(&[txn], vec![replied(client, 0, 1), replied(client, 8, 1)], &[]);
         assert!(fixture.reactor.connections.at(client.slot).out.len() < 3 * 700_000);
         let mut got = Vec::new();
         for _ in 0..10 {
@@ -752,6 +777,60 @@ mod tests {
             }
         }
         assert_eq!(got, (0..10).collect::<Vec<_>>());
+    }
+
+    /// A client that pipelined a write, `reads` of 700 kB each, and a write of what they read; it
+    /// has been answered nothing yet.
+    fn writing_behind_reads(reads: i32) -> (Fixture, ConnId) {
+        let mut fixture = Fixture::new();
+        let big = fixture.create("/big", &vec![7; 700_000]);
+        let client = fixture.client();
+        fixture.publish(&[big], vec![], &[]);
+        let mut burst = write(0);
+        (1..=reads).for_each(|xid| burst.extend(watching(xid, OpCode::GET_DATA, "/big", false)));
+        burst.extend(write(reads + 1));
+        burst.extend(watching(reads + 2, OpCode::GET_DATA, "/big", false));
+        fixture.reactor.receive(client.slot, &burst);
+        (fixture, client)
+    }
+
+    #[test]
+    fn a_held_read_never_sees_a_later_write_of_its_session() {
+        for one_batch in [true, false] {
+            let (mut fixture, client) = writing_behind_reads(7);
+            let first = fixture.nothing(Change::None);
+            let (before, after) = (first.0, first.0 + 1);
+            if one_batch {
+                let txns = [first, fixture.set_data("/big", b"new")];
+                fixture.publish(&txns, vec![replied(client, 0, 1), replied(client, 8, 2)], &[]);
+            } else {
+                fixture.publish(&[first], vec![replied(client, 0, 1)], &[]);
+                let txn = fixture.set_data("/big", b"new");
+                fixture.publish(&[txn], vec![replied(client, 8, 1)], &[]);
+            }
+            let mut got = Vec::new();
+            for _ in 0..10 {
+                got.extend(fixture.frames(client));
+                for slot in fixture.reactor.take_full() {
+                    fixture.reactor.replies_read(slot);
+                }
+            }
+            let heads: Vec<_> = got.iter().map(|it| (it.xid, it.zxid)).collect();
+            let due = (0..10).map(|xid| (xid, if xid < 8 { before } else { after }));
+            assert_eq!(heads, due.collect::<Vec<_>>());
+            assert!(got[1..8].iter().all(|it| it.body.len() > 700_000));
+            assert_eq!(got[9].body[..7], *b"\0\0\0\x03new");
+        }
+    }
+
+    #[test]
+    fn a_client_that_writes_behind_more_than_can_be_held_is_closed() {
+        let reads = (REPLY_BYTES_HELD_MAX / 700_000) as i32 + 2;
+        let (mut fixture, client) = writing_behind_reads(reads);
+        let txns = [fixture.nothing(Change::None), fixture.set_data("/big", b"new")];
+        let answers = vec![replied(client, 0, 1), replied(client, reads + 1, 2)];
+        fixture.publish(&txns, answers, &[]);
+        assert_eq!(fixture.departures(), [(client.slot, Leave::Close { after_send: false })]);
     }
 
     #[test]
