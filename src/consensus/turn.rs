@@ -620,16 +620,30 @@ mod tests {
         let running = start(dir.path(), 1, None);
         let session = running.open_session(30_000);
         let body = create("/n", 2);
-        for xid in 0..40 {
+        let submit = |xid| {
             running.submit(vec![write(session, xid, OpCode::CREATE, &body)], body.clone());
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        };
         // A question is answered all the same.
-        let (to, answer) = sync_channel(1);
-        let ask = ConsensusAsk::Report { ephemerals: false, to };
-        running.inbox.send(ConsensusMessage::Ask(ask)).unwrap();
-        let report = answer.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert!(report.proposals < 41, "{} of 41 prepared for a full reactor", report.proposals);
+        let report = || {
+            let (to, answer) = sync_channel(1);
+            let ask = ConsensusAsk::Report { ephemerals: false, to };
+            running.inbox.send(ConsensusMessage::Ask(ask)).unwrap();
+            answer.recv_timeout(Duration::from_secs(20)).unwrap()
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let wait_until = |done: &dyn Fn() -> bool| {
+            while !done() {
+                assert!(Instant::now() < deadline, "it never came to that");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        // The first fills the inbox, so the second is held back.
+        submit(0);
+        wait_until(&|| running.reactor.len() == 1);
+        submit(1);
+        wait_until(&|| report().commits == 3);
+        (2..40).for_each(submit);
+        assert_eq!(report().proposals, 3, "prepared for a full reactor");
         let xids: Vec<i32> = running.answers(40).iter().map(|answer| answer.xid).collect();
         assert_eq!(xids, (0..40).collect::<Vec<_>>());
         running.stop().unwrap();
