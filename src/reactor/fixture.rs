@@ -238,6 +238,11 @@ pub fn connect_frame(session_id: i64, seen: i64, password: Option<&[u8]>) -> Vec
     frame(&body)
 }
 
+/// The xids of the frames that the client has been sent since the last time.
+pub fn xids(fixture: &mut Fixture, conn: ConnId) -> Vec<i32> {
+    fixture.frames(conn).iter().map(|frame| frame.xid).collect()
+}
+
 pub fn frames(mut bytes: &[u8]) -> Vec<Frame> {
     let mut frames = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk::<4>() {

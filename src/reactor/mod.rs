@@ -14,6 +14,7 @@ mod depart;
 #[cfg(test)]
 mod fixture;
 mod handshake;
+mod held;
 mod identity;
 mod lapse;
 pub mod message;
@@ -23,5 +24,6 @@ mod pipeline;
 mod read;
 pub mod serve;
 pub mod settings;
+mod submit;
 pub mod turn;
 mod watches;
