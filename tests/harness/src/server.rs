@@ -63,6 +63,11 @@ impl Setup {
     pub fn new(program: &str, data: &Path, folder: &Path) -> Setup {
         let program = std::env::var_os("RINGKEEPER_TEST_SERVER")
             .map_or_else(|| program.into(), PathBuf::from);
+        Setup::of_program(program, data, folder)
+    }
+
+    /// As [`Setup::new`], but with this program whatever the environment says.
+    pub fn of_program(program: PathBuf, data: &Path, folder: &Path) -> Setup {
         let lines = ["4lw.commands.whitelist=*", "maxClientCnxns=0"];
         Setup {
             program,

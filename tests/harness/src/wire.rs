@@ -63,9 +63,23 @@ impl Encoder {
         self
     }
 
+    /// A buffer or string that may be null, which is a length of -1.
+    pub fn nullable(&mut self, value: Option<&[u8]>) -> &mut Encoder {
+        match value {
+            Some(bytes) => self.bytes(bytes),
+            None => self.int(-1),
+        }
+    }
+
     /// A string: its length in bytes and its UTF-8.
     pub fn string(&mut self, value: &str) -> &mut Encoder {
         self.bytes(value.as_bytes())
+    }
+
+    /// Bytes so far, with the four for the length.
+    #[allow(clippy::len_without_is_empty, reason = "a frame is never empty")]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The frame, its length in front.
@@ -129,6 +143,14 @@ impl<'a> Decoder<'a> {
         self.take(usize::try_from(length.max(0)).expect("not negative"))
     }
 
+    /// A buffer or string; null is `None`.
+    pub fn nullable(&mut self) -> io::Result<Option<&'a [u8]>> {
+        match self.int()? {
+            -1 => Ok(None),
+            length => self.take(usize::try_from(length).unwrap_or(usize::MAX)).map(Some),
+        }
+    }
+
     /// A string; null reads as empty.
     pub fn string(&mut self) -> io::Result<String> {
         let bytes = self.bytes()?.to_vec();
@@ -155,6 +177,11 @@ impl<'a> Decoder<'a> {
         let num_children = self.int()?;
         let _pzxid = self.long()?;
         Ok(Stat { czxid, mzxid, version, ephemeral_owner, data_length, num_children })
+    }
+
+    /// What has not been read.
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
     }
 
     /// Whether everything was read.
