@@ -6,10 +6,11 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::compare::{Difference, compare, trace};
-use crate::explained::Reason;
+use crate::explained::{self, Reason};
 use crate::generate::{self, Flavour};
 use crate::peer::{self, Peer, Profile, Release};
 use crate::play::{Player, Transcript};
+use crate::request::Request;
 use crate::script::Script;
 use crate::shrink::shrink;
 
@@ -29,11 +30,14 @@ pub struct Setting {
 }
 
 impl Setting {
-    /// The script of a seed.
-    pub fn script(&self, seed: u64) -> Script {
+    /// The script of a seed, for a comparison with this release.
+    pub fn script(&self, seed: u64, release: Release) -> Script {
         let mut script = generate::script(seed, Flavour::of(seed, self.steps));
+        let is_in = |request: &Request| {
+            !self.without.contains(&request.op()) && explained::left_out(request, release).is_none()
+        };
         let steps = script.steps.into_iter();
-        script.steps = steps.filter_map(|step| step.without(&self.without)).collect();
+        script.steps = steps.filter_map(|step| step.only(is_in)).collect();
         script
     }
 }
@@ -122,7 +126,7 @@ pub fn run(
     let mut report = Report::default();
     let mut pair = Pair::start(setting)?;
     for seed in seeds {
-        let script = setting.script(seed);
+        let script = setting.script(seed, pair.release);
         let (ours, theirs) = pair.play(&script)?;
         report.scripts += 1;
         report.steps += script.steps.len() as u64;

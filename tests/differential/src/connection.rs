@@ -14,6 +14,9 @@ use crate::script::Client;
 /// Longest that a server may take to answer; later counts as silence.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longest that a server may take to close a connection behind its last answer.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Longest frame taken from a server, bytes.
 const FRAME_BYTES_MAX: usize = 16 << 20;
 
@@ -82,7 +85,7 @@ impl Connection {
         let _ = self.stream.write_all(bytes);
     }
 
-    /// Sends requests in one write; [`Connection::next`] gives the answers.
+    /// Sends requests in one write; [`Connection::receive`] gives the answers.
     pub fn send(&mut self, requests: &[Request], start: i64) {
         let mut bytes = Vec::new();
         for request in requests {
@@ -104,7 +107,7 @@ impl Connection {
     }
 
     /// The next answer, event or end.
-    pub fn next(&mut self) -> Frame {
+    pub fn receive(&mut self) -> Frame {
         let bytes = match self.frame() {
             Ok(bytes) => bytes,
             Err(kind) => return Frame::bare(kind),
@@ -121,11 +124,33 @@ impl Connection {
         frame
     }
 
+    /// Waits for the end of a connection that the server is about to close: ZooKeeper answers
+    /// first and closes a moment later, and a ping could come in between.
+    pub fn await_end(&mut self, frames: &mut Vec<Frame>) {
+        if self.stream.set_read_timeout(Some(CLOSING_PATIENCE)).is_err() {
+            return;
+        }
+        loop {
+            let frame = self.receive();
+            match frame.kind {
+                // It stays open, as the ping will show.
+                Kind::Silence => break,
+                Kind::Closed => {
+                    frames.push(frame);
+                    break;
+                }
+                _ => frames.push(frame),
+            }
+        }
+        // A socket that is closed has no timeout.
+        let _ = self.stream.set_read_timeout(Some(PATIENCE));
+    }
+
     /// Asks and waits for the answer; events on the way are lost.
     pub fn ask(&mut self, request: Request) -> Frame {
         self.send(&[request], 0);
         loop {
-            let frame = self.next();
+            let frame = self.receive();
             if frame.kind != Kind::Event {
                 return frame;
             }

@@ -4,9 +4,7 @@ use harness::rng::Rng;
 
 use crate::request::{Acl, Damage, Request, Since, op};
 use crate::script::{Client, Resumption, SLOTS, Script, Slot, Step};
-use crate::vocabulary::{
-    acl, auth, data, limits, new_path, one, path, place, version, weighted,
-};
+use crate::vocabulary::{acl, auth, data, limits, new_path, one, path, place, version, weighted};
 
 /// Most requests sent at once.
 const BURST_MAX: u64 = 12;
@@ -28,7 +26,11 @@ pub struct Flavour {
 impl Flavour {
     /// The flavour of a seed, so that a seed alone names a script.
     pub fn of(seed: u64, steps: usize) -> Flavour {
-        Flavour { steps, strict: !seed.is_multiple_of(3), bursts: [0, 1, 4][(seed % 7 % 3) as usize] }
+        Flavour {
+            steps,
+            strict: !seed.is_multiple_of(3),
+            bursts: [0, 1, 4][(seed % 7 % 3) as usize],
+        }
     }
 }
 
@@ -158,7 +160,14 @@ impl Writer {
         let flags = if op <= op::CREATE2 && self.rng.chance(1, 30) { 5 } else { flags };
         let ttl = weighted(
             &mut self.rng,
-            &[(6, 3_600_000), (3, 0xff_ffff_ffff), (1, 0x100_0000_0000), (1, 0), (1, -1), (1, i64::MIN)],
+            &[
+                (6, 3_600_000),
+                (3, 0xff_ffff_ffff),
+                (1, 0x100_0000_0000),
+                (1, 0),
+                (1, -1),
+                (1, i64::MIN),
+            ],
         );
         Request::Create {
             op,
@@ -211,7 +220,8 @@ impl Writer {
 
     fn watch(&mut self) -> Request {
         let path = path(&mut self.rng, &self.root);
-        let kind = weighted(&mut self.rng, &[(3, 1), (3, 2), (4, 3), (2, 4), (2, 5), (1, 0), (1, 6)]);
+        let kind =
+            weighted(&mut self.rng, &[(3, 1), (3, 2), (4, 3), (2, 4), (2, 5), (1, 0), (1, 6)]);
         match self.rng.below(12) {
             0..6 => {
                 let mode = weighted(&mut self.rng, &[(4, 0), (5, 1), (1, 2), (1, -1)]);
@@ -290,7 +300,9 @@ impl Writer {
             0..3 => Damage::Short(1 + usize::try_from(self.rng.below(12)).expect("small")),
             3 => Damage::Short(usize::MAX),
             4 => Damage::Long(3),
-            _ => Damage::FirstLength(*one(&mut self.rng, &[-1, -2, 0, 1, 1000, i32::MAX, i32::MIN])),
+            _ => {
+                Damage::FirstLength(*one(&mut self.rng, &[-1, -2, 0, 1, 1000, i32::MAX, i32::MIN]))
+            }
         };
         let broken = Request::Broken { request: Box::new(request), how };
         if broken.is_hole() { Request::WhoAmI } else { broken }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use differential::campaign::{self, Setting};
-use differential::peer;
+use differential::peer::{self, Release};
 
 /// Runs the same random scripts on Ringkeeper and on ZooKeeper and compares what clients see.
 #[derive(Parser)]
@@ -74,7 +74,7 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         without: arguments.without.clone(),
     };
     if arguments.print {
-        print!("{}", setting.script(arguments.seed));
+        print!("{}", setting.script(arguments.seed, Release::V39));
         return Ok(true);
     }
     let start = Instant::now();

@@ -100,7 +100,7 @@ impl Frame {
 
 /// Decodes the answer to a connect request.
 pub fn handshake(bytes: &[u8]) -> Frame {
-    decode(Kind::Handshake, bytes, |frame, body| connect_response(frame, body))
+    decode(Kind::Handshake, bytes, connect_response)
 }
 
 /// Decodes what is no answer to a connect request: an event, or the answer to `request`.
@@ -112,7 +112,7 @@ pub fn frame(bytes: &[u8], request: Option<&Request>) -> Frame {
     // createSession inside a session is answered with a connect response, which has no header.
     let is_connect_response = bytes.len() == 37;
     if request.is_some_and(|request| request.op() == op::CREATE_SESSION) && is_connect_response {
-        return decode(Kind::Reply, bytes, |frame, body| connect_response(frame, body));
+        return decode(Kind::Reply, bytes, connect_response);
     }
     decode(Kind::Reply, bytes, |frame, body| reply(frame, body, request))
 }
@@ -164,9 +164,8 @@ fn reply(frame: &mut Frame, body: &mut Decoder<'_>, request: Option<&Request>) -
     match request {
         // These two have a body behind an error, too.
         Some(request) if matches!(request.op(), op::MULTI | op::MULTI_READ) => {
-            if error == 0 || !body.is_empty() {
-                parts(frame, body)?;
-            }
+            let has_parts = error == 0 || !body.is_empty();
+            has_parts.then(|| parts(frame, body)).transpose()?;
         }
         Some(request) if request.op() == op::SASL && !body.is_empty() => {
             frame.put("token", Value::Bytes(body.nullable()?.map(<[u8]>::to_vec)));
@@ -289,9 +288,13 @@ mod tests {
     #[test]
     fn a_short_reply_and_bytes_behind_one_are_seen() {
         let request = Request::Sync { path: "/".to_owned() };
-        let short = bytes(|out| drop(out.int(1).long(2).int(0).int(5)));
+        let short = bytes(|out| {
+            out.int(1).long(2).int(0).int(5);
+        });
         assert!(frame(&short, Some(&request)).field("undecodable").is_some());
-        let long = bytes(|out| drop(out.int(1).long(2).int(-101).int(5)));
+        let long = bytes(|out| {
+            out.int(1).long(2).int(-101).int(5);
+        });
         assert!(frame(&long, Some(&request)).field("bytes behind it").is_some());
     }
 }

@@ -14,9 +14,20 @@ use crate::play::SUPER_DIGEST;
 
 /// Where Debian's packages `zookeeper` and `default-jre-headless` put what the server needs.
 const DEBIAN_JARS: [&str; 14] = [
-    "zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "metrics-core", "netty-handler",
-    "netty-common", "netty-buffer", "netty-transport", "netty-codec", "netty-resolver",
-    "snappy-java", "commons-cli", "commons-io",
+    "zookeeper",
+    "zookeeper-jute",
+    "slf4j-api",
+    "slf4j-simple",
+    "metrics-core",
+    "netty-handler",
+    "netty-common",
+    "netty-buffer",
+    "netty-transport",
+    "netty-codec",
+    "netty-resolver",
+    "snappy-java",
+    "commons-cli",
+    "commons-io",
 ];
 
 /// Longest wait for a four-letter word's answer.
@@ -98,10 +109,7 @@ pub fn zookeeper(classpath: &str, profile: Profile) -> io::Result<Peer> {
     start(launcher, profile)
 }
 
-fn start(
-    program: impl FnOnce(&Path) -> io::Result<PathBuf>,
-    profile: Profile,
-) -> io::Result<Peer> {
+fn start(program: impl FnOnce(&Path) -> io::Result<PathBuf>, profile: Profile) -> io::Result<Peer> {
     let folder = tempfile::tempdir()?;
     let mut setup =
         Setup::of_program(program(folder.path())?, &folder.path().join("data"), folder.path())

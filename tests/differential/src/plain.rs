@@ -43,9 +43,8 @@ pub fn plain(transcript: &mut Transcript, script: &Script) -> PlainSteps {
 }
 
 fn sort_events(frames: &mut [Frame]) {
-    for run in frames.chunk_by_mut(|one, next| {
-        one.kind == Kind::Event && next.kind == Kind::Event
-    }) {
+    for run in frames.chunk_by_mut(|one, next| one.kind == Kind::Event && next.kind == Kind::Event)
+    {
         run.sort_by_key(|event| {
             (event.path().unwrap_or_default().to_owned(), event.number("type"))
         });
@@ -114,13 +113,12 @@ impl Names {
 /// The list that `auth` stands for has the connection's ids, a set: runs of digest ids with the
 /// same permissions have no order.
 fn sort_ids_of_one_connection(fields: &mut [(String, String)]) {
-    let is_digest = |field: &(String, String)| {
-        field.0.contains("acl[") && field.1.starts_with("\"digest:")
-    };
+    let is_digest =
+        |field: &(String, String)| field.0.contains("acl[") && field.1.starts_with("\"digest:");
     let perms = |field: &(String, String)| field.1.rsplit(':').next().map(str::to_owned);
-    for run in fields.chunk_by_mut(|one, next| {
-        is_digest(one) && is_digest(next) && perms(one) == perms(next)
-    }) {
+    for run in fields
+        .chunk_by_mut(|one, next| is_digest(one) && is_digest(next) && perms(one) == perms(next))
+    {
         let mut values: Vec<String> = run.iter().map(|field| field.1.clone()).collect();
         values.sort_unstable();
         run.iter_mut().zip(values).for_each(|(field, value)| field.1 = value);
@@ -149,8 +147,8 @@ mod tests {
     #[test]
     fn the_password_of_a_known_session_comes_out() {
         let known = [
-            0x83, 0xd1, 0xcf, 0x75, 0x53, 0xe8, 0xd5, 0x95, 0x2b, 0x07, 0xef, 0xeb, 0xc0, 0x2a, 0xe1,
-            0x64,
+            0x83, 0xd1, 0xcf, 0x75, 0x53, 0xe8, 0xd5, 0x95, 0x2b, 0x07, 0xef, 0xeb, 0xc0, 0x2a,
+            0xe1, 0x64,
         ];
         assert_eq!(password(0x0100_002d_3f24_000c), known);
     }

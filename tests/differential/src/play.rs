@@ -18,6 +18,10 @@ pub const SUPER_AUTH: &str = "super:ringkeeper";
 /// The digest of [`SUPER_AUTH`], for `DigestAuthenticationProvider.superDigest`.
 pub const SUPER_DIGEST: &str = "super:8FvaNKAk7uM6qi3MXAVApu3TnDA=";
 
+/// Errors behind which a server closes the connection: UNIMPLEMENTED, AUTHFAILED and
+/// SESSIONCLOSEDREQUIRESASLAUTH.
+const LAST_WORDS: [i64; 3] = [-6, -115, -124];
+
 /// How far ahead a client is that has seen too much.
 const ZXID_AHEAD: i64 = 1_000_000;
 
@@ -168,11 +172,19 @@ impl Player {
         let Some(connection) = &mut self.seats[slot].connection else { return frames };
         connection.send(requests, base);
         while connection.waiting() > 0 {
-            frames.push(connection.next());
+            frames.push(connection.receive());
             if is_over(frames.last()) {
                 self.leave(slot);
-                break;
+                return frames;
             }
+        }
+        let ends = requests.iter().any(|request| request.op() == op::CLOSE_SESSION)
+            || frames.iter().any(|frame| LAST_WORDS.map(Some).contains(&frame.number("err")));
+        if ends {
+            connection.await_end(&mut frames);
+        }
+        if is_over(frames.last()) {
+            self.leave(slot);
         }
         frames
     }
@@ -283,7 +295,7 @@ fn drain(connection: &mut Connection, frames: &mut Vec<Frame>) -> bool {
 
 fn until_ping(connection: &mut Connection, frames: &mut Vec<Frame>) -> bool {
     while connection.waiting() > 0 {
-        frames.push(connection.next());
+        frames.push(connection.receive());
         if is_over(frames.last()) {
             return true;
         }

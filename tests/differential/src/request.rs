@@ -98,27 +98,82 @@ pub enum Since {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// create, create2, createContainer or createTTL, by `op`; `ttl` travels with the last alone.
-    Create { op: i32, path: String, data: Data, acl: Option<Vec<Acl>>, flags: i32, ttl: i64 },
-    Delete { path: String, version: i32 },
+    Create {
+        op: i32,
+        path: String,
+        data: Data,
+        acl: Option<Vec<Acl>>,
+        flags: i32,
+        ttl: i64,
+    },
+    Delete {
+        path: String,
+        version: i32,
+    },
     /// As 3.9 writes it: the path is a buffer.
-    DeleteContainer { path: String },
-    Exists { path: String, watch: bool },
-    GetData { path: String, watch: bool },
-    SetData { path: String, data: Data, version: i32 },
-    GetAcl { path: String },
-    SetAcl { path: String, acl: Option<Vec<Acl>>, version: i32 },
-    GetChildren { path: String, watch: bool },
-    GetChildren2 { path: String, watch: bool },
-    Sync { path: String },
+    DeleteContainer {
+        path: String,
+    },
+    Exists {
+        path: String,
+        watch: bool,
+    },
+    GetData {
+        path: String,
+        watch: bool,
+    },
+    SetData {
+        path: String,
+        data: Data,
+        version: i32,
+    },
+    GetAcl {
+        path: String,
+    },
+    SetAcl {
+        path: String,
+        acl: Option<Vec<Acl>>,
+        version: i32,
+    },
+    GetChildren {
+        path: String,
+        watch: bool,
+    },
+    GetChildren2 {
+        path: String,
+        watch: bool,
+    },
+    Sync {
+        path: String,
+    },
     Ping,
-    Check { path: String, version: i32 },
+    Check {
+        path: String,
+        version: i32,
+    },
     Multi(Vec<Request>),
     MultiRead(Vec<Request>),
-    Reconfig { new_members: String },
-    CheckWatches { path: String, kind: i32 },
-    RemoveWatches { path: String, kind: i32 },
-    AddWatch { path: String, mode: i32 },
-    SetWatches { since: Since, data: Vec<String>, exist: Vec<String>, child: Vec<String> },
+    Reconfig {
+        new_members: String,
+    },
+    CheckWatches {
+        path: String,
+        kind: i32,
+    },
+    RemoveWatches {
+        path: String,
+        kind: i32,
+    },
+    AddWatch {
+        path: String,
+        mode: i32,
+    },
+    SetWatches {
+        since: Since,
+        data: Vec<String>,
+        exist: Vec<String>,
+        child: Vec<String>,
+    },
     SetWatches2 {
         since: Since,
         data: Vec<String>,
@@ -127,17 +182,33 @@ pub enum Request {
         persistent: Vec<String>,
         recursive: Vec<String>,
     },
-    Auth { scheme: String, auth: Data },
-    Sasl { token: Data },
-    GetEphemerals { prefix: Option<String> },
-    GetAllChildrenNumber { path: String },
+    Auth {
+        scheme: String,
+        auth: Data,
+    },
+    Sasl {
+        token: Data,
+    },
+    GetEphemerals {
+        prefix: Option<String>,
+    },
+    GetAllChildrenNumber {
+        path: String,
+    },
     WhoAmI,
-    CreateSession { timeout_ms: i32 },
+    CreateSession {
+        timeout_ms: i32,
+    },
     CloseSession,
     /// A type that does not exist, with a path behind it.
-    Unknown { op: i32 },
+    Unknown {
+        op: i32,
+    },
     /// A request whose record is damaged.
-    Broken { request: Box<Request>, how: Damage },
+    Broken {
+        request: Box<Request>,
+        how: Damage,
+    },
 }
 
 /// What is wrong with a record.

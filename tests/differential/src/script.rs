@@ -68,12 +68,12 @@ impl Step {
         }
     }
 
-    /// The step without the operations of these codes. `None` if nothing is left.
-    pub fn without(self, ops: &[i32]) -> Option<Step> {
+    /// The step with those requests only for which `is_in` holds. `None` if nothing is left.
+    pub fn only(self, is_in: impl Fn(&Request) -> bool) -> Option<Step> {
         match self {
-            Step::Ask { request, .. } if ops.contains(&request.op()) => None,
+            Step::Ask { request, .. } if !is_in(&request) => None,
             Step::Burst { slot, mut requests } => {
-                requests.retain(|request| !ops.contains(&request.op()));
+                requests.retain(is_in);
                 (!requests.is_empty()).then_some(Step::Burst { slot, requests })
             }
             step => Some(step),

@@ -99,9 +99,11 @@ fn smaller_requests(request: &Request) -> Vec<Request> {
                 })
                 .collect()
         }
-        Request::Create { op, path, data, acl, flags, ttl } if data.0.is_some() => {
-            let (path, acl) = (path.clone(), acl.clone());
-            vec![Request::Create { op: *op, path, data: Data(None), acl, flags: *flags, ttl: *ttl }]
+        Request::Create { op, path, data: Data(Some(bytes)), acl, flags, ttl }
+            if bytes.len() > 1 && !path.starts_with("/zookeeper") =>
+        {
+            let (path, acl, data) = (path.clone(), acl.clone(), Data(Some(b"d".to_vec())));
+            vec![Request::Create { op: *op, path, data, acl, flags: *flags, ttl: *ttl }]
         }
         Request::Broken { request, how: Damage::Short(_) } => smaller_requests(request)
             .into_iter()

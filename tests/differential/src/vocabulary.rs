@@ -24,17 +24,57 @@ pub fn weighted<T: Copy>(rng: &mut Rng, from: &[(u64, T)]) -> T {
 
 /// Places below the script's root.
 const PLACES: [&str; 14] = [
-    "", "/a", "/a", "/b", "/b", "/c", "/a/x", "/a/x", "/a/y", "/b/x", "/a/x/deep", "/q",
-    "/q/n-0000000000", "/q/n-0000000001",
+    "",
+    "/a",
+    "/a",
+    "/b",
+    "/b",
+    "/c",
+    "/a/x",
+    "/a/x",
+    "/a/y",
+    "/b/x",
+    "/a/x/deep",
+    "/q",
+    "/q/n-0000000000",
+    "/q/n-0000000001",
 ];
 
 /// Where nothing may be, or nothing is as elsewhere. `R` stands for the root.
 const ODD_PLACES: [&str; 33] = [
-    "", "/", "//", "nope", "R/", "R//a", "R/./a", "R/../b", "R/.", "R/a\0", "R/a\0b", "R/\u{1}",
-    "R/\u{7f}", "R/\u{9f}", "R/\u{a0}", "R/\u{d7ff}", "R/\u{e000}", "R/\u{f8ff}", "R/\u{f900}",
-    "R/\u{fff0}", "R/\u{1f600}", "R/ü", "R/中", "R/a/", "R/a/x/", "/zookeeper", "/zookeeper/quota",
-    "/zookeeper/config", "/zookeeper/quotaR", "/zookeeper/quotaR/a",
-    "/zookeeper/quotaR/a/zookeeper_limits", "/zookeeper/quotaR/a/zookeeper_stats", "R/a b",
+    "",
+    "/",
+    "//",
+    "nope",
+    "R/",
+    "R//a",
+    "R/./a",
+    "R/../b",
+    "R/.",
+    "R/a\0",
+    "R/a\0b",
+    "R/\u{1}",
+    "R/\u{7f}",
+    "R/\u{9f}",
+    "R/\u{a0}",
+    "R/\u{d7ff}",
+    "R/\u{e000}",
+    "R/\u{f8ff}",
+    "R/\u{f900}",
+    "R/\u{fff0}",
+    "R/\u{1f600}",
+    "R/ü",
+    "R/中",
+    "R/a/",
+    "R/a/x/",
+    "/zookeeper",
+    "/zookeeper/quota",
+    "/zookeeper/config",
+    "/zookeeper/quotaR",
+    "/zookeeper/quotaR/a",
+    "/zookeeper/quotaR/a/zookeeper_limits",
+    "/zookeeper/quotaR/a/zookeeper_stats",
+    "R/a b",
 ];
 
 /// A path, most of the time one that makes sense.
@@ -69,7 +109,8 @@ pub fn version(rng: &mut Rng) -> i32 {
 
 /// Data of a znode.
 pub fn data(rng: &mut Rng) -> Data {
-    let length = weighted(rng, &[(2, None), (3, Some(0)), (8, Some(1)), (4, Some(20)), (1, Some(3000))]);
+    let length =
+        weighted(rng, &[(2, None), (3, Some(0)), (8, Some(1)), (4, Some(20)), (1, Some(3000))]);
     Data(length.map(|length| vec![b'a' + u8::try_from(rng.below(26)).expect("a letter"); length]))
 }
 
@@ -134,7 +175,19 @@ pub fn acl(rng: &mut Rng, is_strict: bool) -> Option<Vec<Acl>> {
 fn entry(rng: &mut Rng) -> Acl {
     let perms = weighted(
         rng,
-        &[(8, 31), (4, 1), (2, 2), (2, 4), (2, 8), (2, 16), (3, 15), (2, 30), (1, 0), (1, 95), (1, -1)],
+        &[
+            (8, 31),
+            (4, 1),
+            (2, 2),
+            (2, 4),
+            (2, 8),
+            (2, 16),
+            (3, 15),
+            (2, 30),
+            (1, 0),
+            (1, 95),
+            (1, -1),
+        ],
     );
     let (scheme, id) = match rng.below(20) {
         0..5 => ("world", "anyone"),
@@ -145,9 +198,22 @@ fn entry(rng: &mut Rng) -> Acl {
             *one(
                 rng,
                 &[
-                    "127.0.0.1", "127.0.0.1", "127.0.0.0/8", "10.0.0.0/8", "127.0.0.1/32", "0.0.0.0/0",
-                    "::1", "::/0", "fe80::/10", "127.0.0.1/33", "1.2.3", "1.2.3.4/-1", "host", "",
-                    "1.2.3.256", "01.2.3.4",
+                    "127.0.0.1",
+                    "127.0.0.1",
+                    "127.0.0.0/8",
+                    "10.0.0.0/8",
+                    "127.0.0.1/32",
+                    "0.0.0.0/0",
+                    "::1",
+                    "::/0",
+                    "fe80::/10",
+                    "127.0.0.1/33",
+                    "1.2.3",
+                    "1.2.3.4/-1",
+                    "host",
+                    "",
+                    "1.2.3.256",
+                    "01.2.3.4",
                 ],
             ),
         ),
@@ -156,8 +222,13 @@ fn entry(rng: &mut Rng) -> Acl {
         _ => *one(
             rng,
             &[
-                ("nonesuch", "x"), ("", ""), ("super", ""), ("auth", "x"), ("sasl", "bob"),
-                ("x509", "CN=bob"), ("digest", "bób:ü"),
+                ("nonesuch", "x"),
+                ("", ""),
+                ("super", ""),
+                ("auth", "x"),
+                ("sasl", "bob"),
+                ("x509", "CN=bob"),
+                ("digest", "bób:ü"),
             ],
         ),
     };
