@@ -74,8 +74,12 @@ impl Consensus {
         tell: Sender<Event>,
     ) -> Result<(), ServerError> {
         let (inbox, reactors) = (inboxes.consensus.clone(), inboxes.reactors.clone());
-        let settings =
-            PrepareSettings { extended_types: config.extended_types, skip_acl: config.skip_acl };
+        let settings = PrepareSettings {
+            extended_types: config.extended_types,
+            skip_acl: config.skip_acl,
+            enforce_quota: config.enforce_quota,
+            reaping: config.reaping,
+        };
         let (tick_ms, group_commit_bytes) = (config.tick_ms.into(), config.group_commit_bytes);
         let policy = SnapshotPolicy {
             txns: config.snapshot_txns,

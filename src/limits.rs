@@ -133,6 +133,19 @@ pub const ACL_BYTES_MAX: usize = 1 << 20;
 /// the session all the same, as applying a closeSession does.
 pub const CLOSE_SESSION_PATH_BYTES_MAX: usize = 512 << 10;
 
+/// Milliseconds between two steps of the search for containers and TTL znodes whose time is over.
+pub const REAP_STEP_MS: u64 = 5;
+
+/// Containers and TTL znodes that one step looks at. The rest waits for the next step.
+pub const REAP_LOOKS_MAX: usize = 256;
+
+/// Milliseconds between two warnings that a quota is exceeded. The others are counted.
+pub const QUOTA_WARNING_MS: u64 = 1_000;
+
+/// Bytes of a quota's limits or counts. A longer text is none: the server reads it with every
+/// write below the quota.
+pub const QUOTA_TEXT_BYTES_MAX: usize = 1024;
+
 /// Published batches that the consensus core holds for a reactor whose inbox is full. It stops
 /// preparing at the first, so there are never more than were already gathering or in flight.
 pub const PUBLISHED_HELD_MAX: usize = 8;

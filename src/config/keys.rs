@@ -123,7 +123,6 @@ const KEYS: &[(&str, Bearing)] = &[
     ("enableEagerACLCheck", Bearing::None),
     ("enforce.auth.enabled", refused(FALSE, "sessions cannot be made to authenticate yet")),
     ("enforce.auth.schemes", Bearing::None),
-    ("enforceQuota", loses(FALSE, "quotas are not enforced yet")),
     ("ensembleAuthName", loses(&[], "the scheme ensemble is not there yet")),
     ("fastleader.maxNotificationInterval", Bearing::None),
     ("fastleader.minNotificationInterval", Bearing::None),
@@ -198,12 +197,6 @@ const KEYS: &[(&str, Bearing)] = &[
     ("watchManagerName", Bearing::None),
     ("watcherCleanIntervalInSeconds", Bearing::None),
     ("watcherCleanThreshold", Bearing::None),
-    ("znode.container.checkIntervalMs", loses(&["60000"], "empty containers are not removed yet")),
-    (
-        "znode.container.maxNeverUsedIntervalMs",
-        loses(&["0"], "empty containers are not removed yet"),
-    ),
-    ("znode.container.maxPerMinute", loses(&["10000"], "empty containers are not removed yet")),
 ];
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::pinning::core_plan;
 use super::properties;
 use super::settings::Config;
 use super::values::{Given, Values};
+use crate::consensus::reap::Reaping;
 use crate::limits::{
     CONFIG_BYTES_MAX, FRAME_BYTES_DEFAULT, FRAME_BYTES_MAX, GROUP_COMMIT_BYTES_MAX,
     HANDSHAKE_MS_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
@@ -27,6 +28,8 @@ const TICK_MS: u32 = 3000;
 /// 20 of the longest ticks are a session timeout, which travels as 32 bits.
 const TICK_MS_MAX: u32 = i32::MAX as u32 / 20;
 const MS: &str = "milliseconds";
+/// Far beyond every age.
+const MS_MAX: u64 = i64::MAX as u64;
 const YES: [&str; 2] = ["no", "yes"];
 const TRUE: [&str; 2] = ["false", "true"];
 
@@ -117,6 +120,8 @@ pub fn parse(
     let super_digest = super_digest(&mut values)?;
     let skip_acl = values.choice("skipACL", YES, false)?;
     let extended_types = values.choice("extendedTypesEnabled", TRUE, false)?;
+    let reaping = reaping(&mut values)?;
+    let enforce_quota = values.choice("enforceQuota", TRUE, false)?;
     let four_letter_words = values.whitelist("4lw.commands.whitelist")?;
     let cores = core_plan(&mut values, cpus)?;
     let ring_depth = ring_depth(&mut values)?;
@@ -150,6 +155,8 @@ pub fn parse(
         super_digest,
         skip_acl,
         extended_types,
+        reaping,
+        enforce_quota,
         four_letter_words,
         cores,
         ring_depth,
@@ -301,6 +308,19 @@ fn snapshots(values: &mut Values) -> Result<(u32, Option<NonZeroU64>), ConfigErr
     Ok((txns.unwrap_or(100_000), NonZeroU64::new(bytes)))
 }
 
+/// When containers and TTL znodes go.
+fn reaping(values: &mut Values) -> Result<Reaping, ConfigError> {
+    let defaults = Reaping::default();
+    let interval = values.number("znode.container.checkIntervalMs", 1..=i32::MAX as u64, MS)?;
+    let rate = values.number("znode.container.maxPerMinute", 1..=i32::MAX as u64, "znodes")?;
+    let unused = values.number("znode.container.maxNeverUsedIntervalMs", 0..=MS_MAX, MS)?;
+    Ok(Reaping {
+        check_interval_ms: interval.and_then(NonZeroU64::new).unwrap_or(defaults.check_interval_ms),
+        per_minute: rate.and_then(NonZeroU64::new).unwrap_or(defaults.per_minute),
+        never_used_ms: unused.and_then(NonZeroU64::new),
+    })
+}
+
 /// How many snapshots stay, and how often the others are removed.
 fn purge(values: &mut Values) -> Result<(u32, Option<Duration>), ConfigError> {
     const RETAINED_MIN: u32 = 3;
@@ -445,7 +465,8 @@ mod tests {
         assert_eq!(config.snapshot_log_bytes.map(NonZeroU64::get), Some(4 << 30));
         assert_eq!((config.snapshots_retained, config.purge_interval), (3, None));
         assert_eq!(config.segment_bytes, 64 << 20);
-        assert!(!config.skip_acl && !config.extended_types);
+        assert!(!config.skip_acl && !config.extended_types && !config.enforce_quota);
+        assert_eq!(config.reaping, Reaping::default());
         assert_eq!(config.fsync_warning, Duration::from_secs(1));
         assert_eq!(config.four_letter_words, Whitelist::SRVR);
         assert_eq!(config.cores.reactors.len(), 3);
@@ -483,7 +504,10 @@ mod tests {
              snapSizeLimitInKb=12\nautopurge.snapRetainCount=13\nautopurge.purgeInterval=14\n\
              preAllocSize=2048\nforceSync=yes\nfsync.warningthresholdms=15\n\
              DigestAuthenticationProvider.superDigest=super:abc=\nskipACL=yes\n\
-             extendedTypesEnabled=TRUE\n4lw.commands.whitelist=ruok, mntr\n\
+             extendedTypesEnabled=TRUE\nenforceQuota=true\n\
+             znode.container.checkIntervalMs=16\nznode.container.maxPerMinute=17\n\
+             znode.container.maxNeverUsedIntervalMs=18\n\
+             4lw.commands.whitelist=ruok, mntr\n\
              ringkeeper.ringDepth=256\nringkeeper.spinBeforePark=20\n\
              ringkeeper.groupCommitBytes=65536\nringkeeper.reactors=2\n\
              ringkeeper.reactorCores=1-2\nringkeeper.consensusCore=none\n",
@@ -506,7 +530,10 @@ mod tests {
         assert_eq!(config.snapshots_retained, 13);
         assert_eq!(config.purge_interval, Some(Duration::from_secs(14 * 3600)));
         assert_eq!(config.segment_bytes, 2 << 20);
-        assert!(config.skip_acl && config.extended_types);
+        assert!(config.skip_acl && config.extended_types && config.enforce_quota);
+        let Reaping { check_interval_ms, per_minute, never_used_ms } = config.reaping;
+        assert_eq!((check_interval_ms.get(), per_minute.get()), (16, 17));
+        assert_eq!(never_used_ms.map(NonZeroU64::get), Some(18));
         assert_eq!(config.fsync_warning, Duration::from_millis(15));
         assert_eq!(config.super_digest.as_deref(), Some("super:abc="));
         assert!(config.four_letter_words.allows(FourLetterWord::Mntr));

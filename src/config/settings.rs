@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::cores::CorePlan;
 use crate::admin::word::Whitelist;
+use crate::consensus::reap::Reaping;
 
 /// All that an operator can set. Made by `load`; every value is in its range and they fit each
 /// other.
@@ -61,6 +62,11 @@ pub struct Config {
     pub skip_acl: bool,
     /// `extendedTypesEnabled`: TTL znodes.
     pub extended_types: bool,
+    /// `znode.container.checkIntervalMs`, `.maxPerMinute` and `.maxNeverUsedIntervalMs`: when
+    /// containers and TTL znodes go. Unlike ZooKeeper's, they are read from the file.
+    pub reaping: Reaping,
+    /// `enforceQuota`: what exceeds a hard limit of a quota is refused.
+    pub enforce_quota: bool,
     /// `4lw.commands.whitelist`.
     pub four_letter_words: Whitelist,
     /// `ringkeeper.reactors`, `.reactorCores` and `.consensusCore`.

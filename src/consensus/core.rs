@@ -11,11 +11,13 @@ use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport};
 use crate::consensus::batch::Batch;
 use crate::consensus::handoff::{Entry, Outcome, Published, Submission};
 use crate::consensus::prepare::write::{Prepare, Prepared, Request, Stamp};
+use crate::consensus::reap::Reaper;
 use crate::consensus::sessions::Owner;
 use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
 use crate::jute::decode::Cursor;
 use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
+use crate::tree::{self, Writer};
 use crate::zab::step::{Input, Output, Start, Zab};
 
 /// The time at which something is done.
@@ -47,6 +49,8 @@ pub struct Core {
     waiting: VecDeque<Batch>,
     outputs: Vec<Output>,
     expired: Vec<SessionId>,
+    reaper: Reaper,
+    reaped: Vec<String>,
     counters: Counters,
 }
 
@@ -68,6 +72,11 @@ impl Core {
         assert!(newest == logged, "the tree is at {newest}, the log at {logged}");
         prepare.tree.publish(newest);
         prepare.sessions.begin(moment.now_ms);
+        let settings = prepare.settings();
+        let reaper = Reaper::new(settings.reaping, settings.extended_types, moment.now_ms);
+        if !settings.extended_types {
+            warn_of_ttl_znodes(&prepare.tree);
+        }
         let mut core = Core {
             prepare,
             zab: Zab::new(start),
@@ -76,6 +85,8 @@ impl Core {
             waiting: VecDeque::new(),
             outputs: Vec::new(),
             expired: Vec::new(),
+            reaper,
+            reaped: Vec::new(),
             counters: Counters::default(),
         };
         core.step(Input::Begin);
@@ -213,6 +224,26 @@ impl Core {
         self.expired = expired;
     }
 
+    /// When `reap` has something to do next, milliseconds of the monotonic clock.
+    pub fn next_reap_ms(&self) -> u64 {
+        self.reaper.due_ms()
+    }
+
+    /// Goes on with the search for containers and TTL znodes whose time is over, and deletes some
+    /// of those.
+    pub fn reap(&mut self, moment: Moment, log: &mut impl Append) {
+        let mut reaped = std::mem::take(&mut self.reaped);
+        self.reaper.step(&self.prepare.tree, moment.now_ms, moment.wall_ms, &mut reaped);
+        for path in reaped.drain(..) {
+            tracing::debug!(path, "its time is over");
+            self.propose(moment, log, |prepare, stamp, batch| {
+                prepare.reap(&path, stamp, batch);
+                Prepared::Txn
+            });
+        }
+        self.reaped = reaped;
+    }
+
     /// Ends the batch that gathers: it is committed with its last transaction. What comes from now
     /// on belongs to the next. Nothing happens while it has no transaction.
     pub fn seal(&mut self) {
@@ -305,6 +336,20 @@ impl Core {
             update_latency: self.counters.update_latency,
             ..log
         }
+    }
+}
+
+/// TTL znodes from a time when `extendedTypesEnabled` was on. ZooKeeper deletes them when it starts.
+fn warn_of_ttl_znodes(tree: &Writer) {
+    let timed = |path: &&str| {
+        tree.get(path).is_some_and(|node| matches!(node.owner(), tree::Owner::Ttl(_)))
+    };
+    let count = tree.reapable("").filter(timed).count();
+    if count > 0 {
+        tracing::warn!(
+            count,
+            "there are TTL znodes, and extendedTypesEnabled is off: they stay until it is on again"
+        );
     }
 }
 

@@ -8,6 +8,7 @@ pub mod identities;
 pub mod message;
 pub mod prepare;
 pub mod publish;
+pub mod reap;
 pub mod recovery;
 pub mod replay;
 pub mod sessions;

@@ -87,6 +87,7 @@ impl State {
         let Stage::Writing(mut tree, registry) = self.tree.writing() else {
             unreachable!("a tree that is finished is written to");
         };
+        tree.recount_quotas();
         self.replay.finish(&mut tree);
         (*tree, registry, self.sessions)
     }

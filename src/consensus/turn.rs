@@ -97,6 +97,7 @@ struct Turns {
     retry: Option<Sleep>,
     breath: Option<Sleep>,
     expiry: Option<Expiry>,
+    reap: Option<Sleep>,
     fsync: LatencyReport,
     stopping: bool,
 }
@@ -150,6 +151,7 @@ impl Turns {
             retry: None,
             breath: None,
             expiry: None,
+            reap: None,
             fsync: LatencyReport::default(),
             stopping: false,
         }
@@ -162,6 +164,7 @@ impl Turns {
             self.start_flush();
             self.take_messages();
             self.expire_sessions();
+            self.reap();
             self.start_flush();
             let publisher = &mut self.publisher;
             self.core.publish_answers(|batch| publisher.publish(batch));
@@ -251,6 +254,17 @@ impl Turns {
         });
     }
 
+    /// Containers and TTL znodes go when nothing has to wait for them.
+    fn reap(&mut self) {
+        let moment = moment();
+        if self.core.next_reap_ms() <= moment.now_ms && self.prepares() {
+            let log = &mut self.log;
+            self.core.reap(moment, &mut |zxid, txn: &[u8]| {
+                log.append(zxid, |out| out.extend_from_slice(txn));
+            });
+        }
+    }
+
     fn start_flush(&mut self) {
         if self.flush.is_none() && self.log.gathered_txns() > 0 {
             self.core.seal();
@@ -316,8 +330,12 @@ impl Turns {
         }
         let tick_ms = self.tick_ms;
         let held = self.publisher.is_held();
+        // While nothing is prepared, whatever ends that wakes the loop, too.
+        let reaps = self.prepares();
+        let reap_ms = self.core.next_reap_ms();
         if poll_sleep(&mut self.tick, context, || until_next_tick(tick_ms))
             || held && poll_sleep(&mut self.retry, context, || RETRY)
+            || reaps && poll_sleep(&mut self.reap, context, || until(reap_ms))
         {
             return Poll::Ready(Woken::Time);
         }
@@ -341,6 +359,11 @@ fn poll_sleep(
 
 fn moment() -> Moment {
     Moment { wall_ms: clock::wall_ms(), now_ms: clock::monotonic_ms() }
+}
+
+/// Until this millisecond of the monotonic clock.
+fn until(ms: u64) -> Duration {
+    Duration::from_millis(ms.saturating_sub(clock::monotonic_ms()))
 }
 
 /// Sessions expire in whole ticks, counted from the start of the clock.

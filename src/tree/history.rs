@@ -154,6 +154,11 @@ impl History {
         self.shared.find(self.guard(), path, |node| (!node.is_deleted()).then_some(node))
     }
 
+    /// What was at `path` at `zxid`, the newest or the committed zxid or one in between.
+    pub fn find_at(&self, path: &str, zxid: u64) -> Option<VersionRef<'_>> {
+        self.shared.find(self.guard(), path, |node| node.version_at(zxid))
+    }
+
     pub fn intern_acl(&self, acl: &[Acl]) -> AclId {
         self.acls.borrow_mut().intern(acl)
     }

@@ -12,7 +12,7 @@
 //! A request's way: [`path`] and [`acl`] check it, [`writer`] changes the newest version or
 //! [`reader`] looks at a pinned one. Below: `znode` (how a node lies in memory), `index` (from a
 //! path's hash to nodes), `history` (undo and reclamation), `versions` and `pins` (what readers
-//! share with the writer), `acl_table`, `slab` (memory), `hash`.
+//! share with the writer), `acl_table`, `owned`, `quota`, `slab` (memory), `hash`.
 //!
 //! `unsafe` stands in `slab`, `znode`, `index`, `acl_table`, `history` and `versions`, nowhere else
 //! in the tree.
@@ -22,9 +22,11 @@ mod acl_table;
 mod hash;
 mod history;
 mod index;
+mod owned;
 mod owner;
 pub mod path;
 mod pins;
+mod quota;
 pub mod reader;
 pub mod restore;
 mod slab;
@@ -34,6 +36,7 @@ mod znode;
 
 pub use acl_table::AclId;
 pub use owner::{Owner, TTL_MS_MAX};
+pub use quota::{Quota, QuotaText};
 pub use reader::{Children, NodeView, Reader, Registry, StoredStat, View, Walk};
 pub use restore::{Restore, RestoreError};
 pub use slab::MemoryUse;

@@ -6,9 +6,11 @@ use thiserror::Error;
 use super::acl::perms;
 use super::acl_table::AclId;
 use super::history::History;
+use super::owned::Owned;
 use super::owner::Owner;
+use super::quota::{Mark, QuotaRoots};
 use super::reader::{Registry, StoredStat};
-use super::writer::{Counts, Ephemerals, TreeError, Writer, check_length, split};
+use super::writer::{Counts, TreeError, Writer, check_length, split};
 use super::znode::{ChildCounts, NodeParts, VersionParts};
 use crate::ids::Zxid;
 use crate::jute::records::{Acl, Id};
@@ -28,7 +30,8 @@ pub struct Restore {
     history: History,
     through: Zxid,
     counts: Counts,
-    ephemerals: Ephemerals,
+    owned: Owned,
+    quotas: QuotaRoots,
 }
 
 impl Restore {
@@ -38,7 +41,8 @@ impl Restore {
         let history = History::new(through.bits() as u64, znodes, &root);
         // The root counts twice, once with the empty path.
         let counts = Counts { znodes: 2, ephemerals: 0, approximate_data_bytes: 1 };
-        Restore { history, through, counts, ephemerals: Ephemerals::new() }
+        let (owned, quotas) = (Owned::default(), QuotaRoots::default());
+        Restore { history, through, counts, owned, quotas }
     }
 
     /// The number of an ACL, for `insert`.
@@ -82,9 +86,11 @@ impl Restore {
             self.history.count_child(parent);
             self.history.add_node(parent, path, parts, &version);
             self.counts.add(path.len(), data.unwrap_or_default().len());
-            if let Some(session) = Owner::from_raw(owner).session() {
-                self.counts.ephemerals += 1;
-                self.ephemerals.entry(session).or_default().insert(path.into());
+            let owner = Owner::from_raw(owner);
+            self.counts.ephemerals += u64::from(owner.session().is_some());
+            self.owned.add(owner, path);
+            if let Some(Mark::Limits(root)) = Mark::of(path) {
+                self.quotas.add(root);
             }
         }
         if stat.cversion != 0 || stat.pzxid != stat.czxid {
@@ -111,7 +117,7 @@ impl Restore {
                 Err(error) => panic!("{path} cannot be added: {error}"),
             }
         }
-        Writer::restored(self.history, self.through, self.counts, self.ephemerals)
+        Writer::restored(self.history, self.through, self.counts, self.owned, self.quotas)
     }
 }
 

@@ -4,14 +4,14 @@
 //! is not published can be taken back. Semantics of application are ZooKeeper's (`DataTree`): the
 //! checks of versions, ACLs, quotas and paths are made before, by the consensus core.
 
-use std::collections::{BTreeSet, HashMap};
-
 use thiserror::Error;
 
 use super::acl_table::AclId;
 use super::history::{History, Undone};
+use super::owned::Owned;
 use super::owner::Owner;
 use super::path;
+use super::quota::{Mark, Quota, QuotaRoots, QuotaText, extent, limits_path, stats_path};
 use super::reader::{NodeView, Registry};
 use super::restore::Restore;
 use super::slab::MemoryUse;
@@ -80,11 +80,9 @@ pub struct Writer {
     time_ms: i64,
     in_transaction: bool,
     counts: Counts,
-    ephemerals: Ephemerals,
+    owned: Owned,
+    quotas: QuotaRoots,
 }
-
-/// The paths of each session's ephemerals, in order.
-pub(super) type Ephemerals = HashMap<SessionId, BTreeSet<Box<str>>>;
 
 fn bits(zxid: Zxid) -> u64 {
     zxid.bits() as u64
@@ -101,11 +99,12 @@ impl Writer {
         history: History,
         through: Zxid,
         counts: Counts,
-        ephemerals: Ephemerals,
+        owned: Owned,
+        quotas: QuotaRoots,
     ) -> (Writer, Registry) {
         let registry = Registry { shared: history.shared().clone() };
         let (newest, time_ms, in_transaction) = (through, 0, false);
-        (Writer { history, newest, time_ms, in_transaction, counts, ephemerals }, registry)
+        (Writer { history, newest, time_ms, in_transaction, counts, owned, quotas }, registry)
     }
 
     /// Begins the transaction `zxid`: all changes that follow belong to it. `time_ms` is its time,
@@ -155,10 +154,14 @@ impl Writer {
         let node = NodeParts { name, owner: raw, czxid, ctime, hash: 0 };
         self.history.create(parent, path, node, &version);
         self.counts.add(path.len(), data.unwrap_or_default().len());
-        if let Some(session) = owner.session() {
-            self.counts.ephemerals += 1;
-            self.ephemerals.entry(session).or_default().insert(path.into());
+        self.counts.ephemerals += u64::from(owner.session().is_some());
+        self.owned.add(owner, path);
+        match Mark::of(path) {
+            Some(Mark::Limits(root)) => self.quotas.add(root),
+            Some(Mark::Stats(root)) => self.recount(root),
+            None => {}
         }
+        self.charge(path, 1, data.unwrap_or_default().len() as i64);
         Ok(())
     }
 
@@ -177,13 +180,17 @@ impl Writer {
         let ChildCounts { pzxid, cversion, children } = parent.newest_counts();
         let (pzxid, children) = (pzxid.max(zxid), children - 1);
         assert!(children >= 0, "{path} is deleted, whose parent has no children");
-        self.counts.remove(path.len(), node.newest().data_length());
-        if let Some(session) = Owner::from_raw(node.owner()).session() {
-            self.counts.ephemerals -= 1;
-            forget_ephemeral(&mut self.ephemerals, session, path);
-        }
+        let bytes = node.newest().data_length();
+        self.counts.remove(path.len(), bytes);
+        let owner = Owner::from_raw(node.owner());
+        self.counts.ephemerals -= u64::from(owner.session().is_some());
+        self.owned.forget(owner, path);
         self.history.push_counts(parent, zxid, ChildCounts { pzxid, cversion, children });
         self.history.delete(node, zxid);
+        if let Some(Mark::Limits(root)) = Mark::of(path) {
+            self.quotas.remove(root);
+        }
+        self.charge(path, -1, -(bytes as i64));
         Ok(())
     }
 
@@ -201,12 +208,13 @@ impl Writer {
         check_length(data)?;
         let node = self.history.find(path).ok_or(TreeError::NoNode)?;
         let before = node.newest();
-        self.counts.approximate_data_bytes -= before.data_length() as u64;
-        self.counts.approximate_data_bytes += data.unwrap_or_default().len() as u64;
+        let (old_bytes, new_bytes) = (before.data_length(), data.unwrap_or_default().len());
+        self.counts.replace(old_bytes, new_bytes);
         let (since, mtime) = (zxid, self.time_ms);
         let (aversion, acl) = (before.aversion(), before.acl());
         let parts = VersionParts { since, mzxid: since, mtime, version, aversion, acl, data };
         self.history.push_version(node, &parts);
+        self.charge(path, 0, new_bytes as i64 - old_bytes as i64);
         Ok(())
     }
 
@@ -244,24 +252,94 @@ impl Writer {
     }
 
     fn undo_after(&mut self, zxid: u64) {
-        let (counts, ephemerals) = (&mut self.counts, &mut self.ephemerals);
+        let (counts, owned, quotas) = (&mut self.counts, &mut self.owned, &mut self.quotas);
         self.history.undo_after(zxid, |undone| match undone {
             Undone::Created(node) => {
                 counts.remove(node.path_length(), node.newest().data_length());
-                if let Some(session) = Owner::from_raw(node.owner()).session() {
-                    counts.ephemerals -= 1;
-                    forget_ephemeral(ephemerals, session, &path_of(node));
+                let owner = Owner::from_raw(node.owner());
+                counts.ephemerals -= u64::from(owner.session().is_some());
+                if owner != Owner::Persistent {
+                    owned.forget(owner, &path_of(node));
                 }
+                limits_undone(node, |root| quotas.remove(root));
             }
-            Undone::Set(node, version) => counts.undo_set(node, version),
+            Undone::Set(node, version) => {
+                counts.replace(version.data_length(), node.newest().data_length());
+            }
             Undone::Deleted(node) => {
                 counts.add(node.path_length(), node.newest().data_length());
-                if let Some(session) = Owner::from_raw(node.owner()).session() {
-                    counts.ephemerals += 1;
-                    ephemerals.entry(session).or_default().insert(path_of(node).into());
+                let owner = Owner::from_raw(node.owner());
+                counts.ephemerals += u64::from(owner.session().is_some());
+                if owner != Owner::Persistent {
+                    owned.add(owner, &path_of(node));
                 }
+                limits_undone(node, |root| quotas.add(root));
             }
         });
+    }
+
+    /// A change at `path` counts for its quota: so many znodes and bytes more.
+    fn charge(&mut self, path: &str, znodes: i64, bytes: i64) {
+        if self.quotas.is_empty() {
+            return;
+        }
+        let Some(root) = self.quotas.enclosing(path).last() else { return };
+        let Some(stats) = self.history.find(&stats_path(root)) else { return };
+        // Counts that cannot be read stay as they are until the next recount: ZooKeeper dies of
+        // them.
+        let Some(counts) = QuotaText::parse(stats.newest().data()) else { return };
+        let counts = counts.moved(znodes, bytes);
+        self.write_in_place(root, &counts);
+    }
+
+    /// Counts anew what is at and below the quota root `root`, if there is a znode to keep it.
+    fn recount(&mut self, root: &str) {
+        let (znodes, bytes) = self.history.find(root).map_or((0, 0), extent);
+        self.write_in_place(root, &QuotaText::of(znodes, bytes).moved(0, 0));
+    }
+
+    /// Gives the counts of the quota root `root` another text, with the newest transaction.
+    fn write_in_place(&mut self, root: &str, text: &str) {
+        let Some(node) = self.history.find(&stats_path(root)) else { return };
+        let before = node.newest();
+        if before.data() == Some(text.as_bytes()) {
+            return;
+        }
+        self.counts.replace(before.data_length(), text.len());
+        let parts = VersionParts {
+            since: bits(self.newest),
+            mzxid: before.mzxid(),
+            mtime: before.mtime(),
+            version: before.version(),
+            aversion: before.aversion(),
+            acl: before.acl(),
+            data: Some(text.as_bytes()),
+        };
+        self.history.push_version(node, &parts);
+    }
+
+    /// Counts anew what is under every quota, as ZooKeeper does when it starts. Before there are
+    /// readers: it changes what the newest transaction made.
+    pub fn recount_quotas(&mut self) {
+        let roots: Vec<String> = self.quotas.iter().map(str::to_owned).collect();
+        for root in roots {
+            self.recount(&root);
+        }
+    }
+
+    /// The quota that `path` is under, if any, as of before the transaction that is being made.
+    ///
+    /// # Panics
+    /// Outside of a transaction.
+    pub fn quota<'p>(&self, path: &'p str) -> Option<Quota<'_, 'p>> {
+        if self.quotas.is_empty() {
+            return None;
+        }
+        let before = self.current() - 1;
+        let found = |root| Some((root, self.history.find_at(&limits_path(root), before)?));
+        let (root, limits) = self.quotas.enclosing(path).filter_map(found).last()?;
+        let stats = self.history.find_at(&stats_path(root), before);
+        Some(Quota { root, limits: limits.data(), stats: stats.map(VersionRef::data) })
     }
 
     /// Lets readers pin everything through `zxid`, and reclaims a bounded part of what no reader
@@ -307,12 +385,18 @@ impl Writer {
 
     /// The paths of a session's ephemerals on the newest version, in order.
     pub fn ephemerals(&self, session: SessionId) -> impl Iterator<Item = String> {
-        self.ephemerals.get(&session).into_iter().flatten().map(|path| path.to_string())
+        self.owned.ephemerals(session).map(str::to_owned)
     }
 
     /// The sessions that have ephemerals on the newest version, in no defined order.
     pub fn ephemeral_sessions(&self) -> impl Iterator<Item = SessionId> {
-        self.ephemerals.keys().copied()
+        self.owned.sessions()
+    }
+
+    /// The paths of containers and TTL znodes on the newest version that come after `after`, in
+    /// order.
+    pub fn reapable(&self, after: &str) -> impl Iterator<Item = &str> + use<'_> {
+        self.owned.reapable(after)
     }
 
     /// The number of an ACL. Good until the next `publish` or `reclaim`, and on for as long as a
@@ -356,9 +440,18 @@ impl Counts {
         self.approximate_data_bytes -= (path + data) as u64;
     }
 
-    fn undo_set(&mut self, node: NodeRef<'_>, undone: VersionRef<'_>) {
-        self.approximate_data_bytes -= undone.data_length() as u64;
-        self.approximate_data_bytes += node.newest().data_length() as u64;
+    fn replace(&mut self, before: usize, after: usize) {
+        self.approximate_data_bytes -= before as u64;
+        self.approximate_data_bytes += after as u64;
+    }
+}
+
+/// Tells the quota root whose limits came or went with `node`, if it is such.
+fn limits_undone(node: NodeRef<'_>, tell: impl FnOnce(&str)) {
+    if Mark::may_be_limits(node.name())
+        && let Some(Mark::Limits(root)) = Mark::of(&path_of(node))
+    {
+        tell(root);
     }
 }
 
@@ -366,14 +459,6 @@ fn path_of(node: NodeRef<'_>) -> String {
     let mut path = String::new();
     node.write_path(&mut path);
     path
-}
-
-fn forget_ephemeral(ephemerals: &mut Ephemerals, session: SessionId, path: &str) {
-    let Some(paths) = ephemerals.get_mut(&session) else { return };
-    paths.remove(path);
-    if paths.is_empty() {
-        ephemerals.remove(&session);
-    }
 }
 
 /// The parent's path and the name of what can be created or deleted.

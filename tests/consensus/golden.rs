@@ -20,8 +20,6 @@ use super::server::{Server, path_version};
 
 const STAT: usize = reply::STAT_BYTES;
 
-const QUOTA_EXCEEDED: i32 = ErrorCode::QuotaExceeded.code();
-
 /// What the recorded server had for a clock when it made its first session id.
 const BOOT_MS: u64 = 0x2d_3f24;
 
@@ -183,9 +181,6 @@ impl Player {
     }
 
     fn check_status(&mut self, path: &str, expected: &[u8]) {
-        if path.ends_with("zookeeper_stats") {
-            return; // What a quota counts: not kept.
-        }
         let path = if path.is_empty() { "/" } else { path };
         let mut status = Vec::new();
         let seen = self.server.see(path, |node| reply::stat(&mut status, &node.stat()));
@@ -221,11 +216,6 @@ impl Player {
                 (op, identity, body) = (OpCode::DELETE, 0, path_version(path, -1));
             }
             (OpCode::DELETE_CONTAINER, _) => return self.use_up_a_zxid(conn),
-            // Quotas are not enforced.
-            (_, QUOTA_EXCEEDED) => return self.use_up_a_zxid(conn),
-            (OpCode::MULTI, 0) if rest.ends_with(&failed_by_quota()) => {
-                return self.use_up_a_zxid(conn);
-            }
             // Flag 4 means a container: refused unless createContainer asks for it. ZooKeeper
             // makes a plain znode of it.
             (OpCode::CREATE, 0) if body.ends_with(&4_i32.to_be_bytes()) => {
@@ -241,14 +231,6 @@ impl Player {
         assert_eq!(ours.closes, op == OpCode::CLOSE_SESSION, "{name}: closes");
         self.writes += 1;
     }
-}
-
-/// The end of a multi's reply whose last operation exceeded a quota.
-fn failed_by_quota() -> Vec<u8> {
-    let mut end = Vec::new();
-    reply::multi_error(&mut end, ErrorCode::QuotaExceeded);
-    reply::multi_end(&mut end);
-    end
 }
 
 fn is_write(op: OpCode) -> bool {

@@ -56,7 +56,8 @@ impl Server {
     }
 
     fn of(tree: Writer, registry: Registry, sessions: Sessions) -> Server {
-        let settings = Settings { extended_types: true, skip_acl: false };
+        let settings =
+            Settings { extended_types: true, enforce_quota: true, ..Settings::default() };
         let start = Start {
             me: ServerId::STANDALONE,
             voters: Voters::alone(ServerId::STANDALONE),
@@ -128,6 +129,21 @@ impl Server {
         let log = &mut self.log;
         self.core.expire(moment, &mut |zxid, txn: &[u8]| log.push((zxid, txn.to_vec())));
         self.flush()
+    }
+
+    /// Lets the server look for containers and TTL znodes until `now_ms`, from where it is, and
+    /// returns what is published because of it. The wall clock goes along.
+    pub fn reap_until(&mut self, now_ms: u64) -> Vec<Published> {
+        let mut published = Vec::new();
+        while self.core.next_reap_ms() <= now_ms {
+            self.wall_ms += (self.core.next_reap_ms() - self.now_ms) as i64;
+            self.now_ms = self.core.next_reap_ms();
+            let moment = self.moment();
+            let log = &mut self.log;
+            self.core.reap(moment, &mut |zxid, txn: &[u8]| log.push((zxid, txn.to_vec())));
+            published.extend(self.flush());
+        }
+        published
     }
 
     pub fn define(&mut self, index: u32, ids: &[Id]) {

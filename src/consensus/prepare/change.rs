@@ -64,6 +64,8 @@ impl Write<'_> {
         let node = self.tree.get(set.path).ok_or(ErrorCode::NoNode)?;
         self.client.may(perms::WRITE, node.acl())?;
         let before = node.stat();
+        let more = i64::from(length(set.data)) - i64::from(before.data_length);
+        self.quotas.check(self.tree, set.path, (0, more), self.now_ms)?;
         let version = next_version(before.version, set.version)?;
         let done = self.tree.set_data(set.path, set.data, version);
         done.unwrap_or_else(|error| panic!("{} was checked at {}: {error}", set.path, self.zxid));

@@ -87,7 +87,8 @@ impl Write<'_> {
             // No sequence number is left: ZooKeeper would stop counting and forget pzxid.
             Some(ErrorCode::BadArguments)
         } else {
-            None
+            let more = (1, i64::from(length(create.data)));
+            self.quotas.check(self.tree, path, more, self.now_ms).err()
         };
         if let Some(err) = refused {
             self.changes.take_back(mark);

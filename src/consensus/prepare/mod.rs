@@ -10,5 +10,7 @@ pub mod acls;
 pub mod change;
 pub mod create;
 pub mod multi;
+pub mod quota;
+pub mod reap;
 pub mod session;
 pub mod write;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::consensus::batch::{Batch, Changes};
 use crate::consensus::handoff::{IdentityIndex, Outcome};
 use crate::consensus::identities::Identities;
+use crate::consensus::reap::Reaping;
 use crate::consensus::sessions::{Owner, Refusal, Sessions};
 use crate::ids::{SessionId, Zxid};
 use crate::jute::codec;
@@ -21,6 +22,7 @@ use crate::tree::acl;
 
 use super::acls::CheckedAcls;
 use super::multi::Failed;
+use super::quota::Enforcement;
 
 /// What the configuration says about writes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,6 +31,10 @@ pub struct Settings {
     pub extended_types: bool,
     /// `zookeeper.skipACL`: whether ACLs are stored but not looked at.
     pub skip_acl: bool,
+    /// `enforceQuota`: whether what exceeds a hard limit is refused.
+    pub enforce_quota: bool,
+    /// When containers and TTL znodes go.
+    pub reaping: Reaping,
 }
 
 /// A write request as a reactor handed it over.
@@ -69,6 +75,7 @@ pub struct Prepare {
     pub identities: Identities,
     settings: Settings,
     acls: CheckedAcls,
+    quotas: Enforcement,
     /// The transaction prepared last, as it travels in a PROPOSAL.
     pub(super) txn: Vec<u8>,
     /// The record of one operation, kept for its memory.
@@ -81,6 +88,7 @@ pub struct Prepare {
 pub(super) struct Write<'a> {
     pub tree: &'a mut Writer,
     pub acls: &'a mut CheckedAcls,
+    pub quotas: &'a mut Enforcement,
     pub changes: &'a mut Changes,
     /// The operation's record in the transaction; empty when the operation begins.
     pub record: &'a mut Vec<u8>,
@@ -92,6 +100,7 @@ pub(super) struct Write<'a> {
     pub session: SessionId,
     pub zxid: Zxid,
     pub time_ms: i64,
+    pub now_ms: u64,
 }
 
 /// Who asks.
@@ -162,10 +171,16 @@ impl Prepare {
             identities: Identities::new(reactors),
             settings,
             acls: CheckedAcls::default(),
+            quotas: Enforcement::new(settings.enforce_quota),
             txn: Vec::new(),
             record: Vec::new(),
             multi_body: Vec::new(),
         }
+    }
+
+    /// What the configuration says.
+    pub fn settings(&self) -> Settings {
+        self.settings
     }
 
     /// The transaction prepared last: header and record, as they travel in a PROPOSAL.
@@ -310,6 +325,7 @@ impl Prepare {
         Write {
             tree: &mut self.tree,
             acls: &mut self.acls,
+            quotas: &mut self.quotas,
             changes,
             record: &mut self.record,
             extended_types: self.settings.extended_types,
@@ -318,6 +334,7 @@ impl Prepare {
             session,
             zxid: stamp.zxid,
             time_ms: stamp.time_ms,
+            now_ms: stamp.now_ms,
         }
     }
 }
