@@ -5,6 +5,7 @@
 //! (the wire) and `rt` (cores, sockets, files).
 
 pub mod admin;
+pub mod client;
 pub mod config;
 pub mod consensus;
 pub mod dump;

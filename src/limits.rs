@@ -157,6 +157,17 @@ pub const SUBMISSIONS_PER_TURN_MAX: usize = 16;
 /// full. Full: it leaves the rest in its inbox.
 pub const SUBMISSIONS_PARKED_MAX: usize = SUBMISSIONS_WAITING_MAX * REACTORS_MAX;
 
+/// Requests that our own client (`client`, not a server's part) may have in flight. Full: whoever
+/// sends one more waits.
+pub const CLIENT_REQUESTS_MAX: usize = 1024;
+
+/// Bytes of a reply that our own client takes. A longer one costs the connection.
+pub const CLIENT_REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// Milliseconds that our own client waits for the answer of a server that is there. Later: the
+/// request has failed for its caller.
+pub const CLIENT_ANSWER_MS_MAX: u64 = 120_000;
+
 const _: () = assert!(GROUP_COMMIT_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit one commit");
 const _: () = assert!(PIPELINE_BYTES_MAX > FRAME_BYTES_DEFAULT, "a frame must fit the pipeline");
 const _: () = assert!(

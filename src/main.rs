@@ -1,7 +1,9 @@
 //! The command line: which tool is asked for, and how the process ends.
 //!
 //! Exit codes: 0, it did what it was asked (a server: it was stopped by a signal); 1, it could not
-//! start or had to stop; 2, the command line or the configuration is wrong.
+//! start or had to stop; 2, the command line or the configuration is wrong. `shell` has more.
+
+mod shell;
 
 use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
@@ -44,6 +46,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Talk to a server: the commands of ZooKeeper's zkCli.sh.
+    #[command(disable_help_flag = true)]
+    Shell {
+        /// Its options, then perhaps one command; `ringkeeper shell --help` lists them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "WORDS")]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +79,7 @@ fn main() -> ExitCode {
             ended(server::main(Some(&file), &overrides.into()))
         }
         Some(Command::Dump { file, json }) => print_dump(&file, json),
+        Some(Command::Shell { words }) => shell::run::main(&words),
     }
 }
 

@@ -5,7 +5,7 @@
 //! sends it (`deliver`). No core waits for any of it.
 
 mod connections;
-mod date;
+pub mod date;
 mod deliver;
 pub mod desk;
 pub mod environment;
