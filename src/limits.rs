@@ -50,9 +50,17 @@ pub const PIPELINE_BYTES_MAX: usize = 2 << 20;
 /// connection until they are gone; a single reply may exceed it.
 pub const REPLY_BYTES_WAITING_MAX: usize = 1 << 20;
 
+/// Bytes of events that wait for one client to read them. More: its connection is closed, for what
+/// it watches may change for ever; when it comes back it can ask what it missed.
+pub const EVENT_BYTES_WAITING_MAX: usize = 4 << 20;
+
 /// Bytes of names in one list of children. A longer list is answered MARSHALLINGERROR: no client
 /// takes it (their `jute.maxbuffer` is far smaller), and a send must stay below 1 GiB.
 pub const REPLY_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of one answer to a multiRead. A longer one is MARSHALLINGERROR: a request of few bytes
+/// could ask for gigabytes, and no client takes them.
+pub const MULTI_READ_BYTES_MAX: usize = 64 << 20;
 
 /// Reply bytes that may wait for one client when reads have to be answered whether it reads or not,
 /// for the next write of its own session must not show in them. More: it is closed.

@@ -92,12 +92,12 @@ fn serve(
     let mut resets = Vec::new();
     while !until.load(Ordering::Relaxed) {
         match cores.reactors[0].take() {
-            Some(ReactorMessage::Ask(ReactorAsk::Report { connections, watches, to })) => {
+            Some(ReactorMessage::Ask(ReactorAsk::Report { details, to })) => {
                 let mut report = reactor.clone();
-                if !connections {
+                if !details.connections {
                     report.connection_list.clear();
                 }
-                if !watches {
+                if !details.watches {
                     report.watch_list.clear();
                 }
                 to.send(report).unwrap();
@@ -158,8 +158,9 @@ fn captured() -> (ReactorReport, ConsensusReport) {
         packets_sent: 17,
         latency: latency(3, 26, 44.0, 4),
         read_latency: latency(3, 6, 9.0, 2),
-        watch_paths: 1,
-        watches: 1,
+        data_watches: 1,
+        child_watches: 0,
+        watched_paths: vec![7],
         watching_connections: 1,
         connection_list: vec![connection],
         watch_list: vec![(SESSION, "/a".to_owned())],

@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::deliver::Delivery;
 use super::environment::{Folders, conf, dirs, envi};
-use super::inquiry::{Cores, Details, NoAnswer};
+use super::inquiry::{Cores, NoAnswer};
 use super::metrics::{StartUp, mntr};
-use super::report::{ConnectionReport, LatencyReport};
+use super::report::{ConnectionReport, Details, LatencyReport};
 use super::request::AdminRequest;
 use super::status::{Totals, srvr, stat};
 use super::word::FourLetterWord;
@@ -84,8 +84,9 @@ impl Desk {
         address: SocketAddr,
         out: &mut String,
     ) -> Result<(), NoAnswer> {
-        let with_connections = Details { connections: true, watches: false };
-        let with_watches = Details { connections: false, watches: true };
+        let with_connections = Details { connections: true, ..Details::default() };
+        let with_watches = Details { watches: true, ..Details::default() };
+        let with_paths = Details { watched_paths: true, ..Details::default() };
         match word {
             FourLetterWord::Ruok => out.push_str("imok"),
             FourLetterWord::Isro => {
@@ -108,7 +109,7 @@ impl Desk {
             FourLetterWord::Conf => conf(out, &self.config, self.listen.port(), &self.folders),
             FourLetterWord::Dirs => dirs(out, &self.folders),
             FourLetterWord::Envi => envi(out),
-            FourLetterWord::Wchs => watches::wchs(out, self.totals()?),
+            FourLetterWord::Wchs => watches::wchs(out, &self.cores.reactor_reports(with_paths)?),
             FourLetterWord::Wchc => watches::wchc(out, self.cores.reactor_reports(with_watches)?),
             FourLetterWord::Wchp => watches::wchp(out, self.cores.reactor_reports(with_watches)?),
             FourLetterWord::Dump => {

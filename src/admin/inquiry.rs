@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use super::report::{ConsensusAsk, ConsensusReport, ReactorAsk, ReactorReport};
+use super::report::{ConsensusAsk, ConsensusReport, Details, ReactorAsk, ReactorReport};
 use crate::consensus::message::ConsensusMessage;
 use crate::ids::ReactorId;
 use crate::limits::ADMIN_ANSWER_MS_MAX;
@@ -22,13 +22,6 @@ pub struct Cores {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoAnswer;
 
-/// What reactors are asked for besides their totals.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Details {
-    pub connections: bool,
-    pub watches: bool,
-}
-
 impl Cores {
     /// A report of every reactor, by reactor.
     pub fn reactor_reports(&self, details: Details) -> Result<Vec<ReactorReport>, NoAnswer> {
@@ -39,8 +32,7 @@ impl Cores {
             .iter()
             .map(|inbox| {
                 let (to, answer) = sync_channel(1);
-                let Details { connections, watches } = details;
-                put(inbox, ReactorAsk::Report { connections, watches, to }, deadline)?;
+                put(inbox, ReactorAsk::Report { details, to }, deadline)?;
                 Ok(answer)
             })
             .collect();

@@ -41,7 +41,7 @@ pub fn mntr(
     line(out, "global_sessions", consensus.sessions);
     line(out, "packets_sent", totals.packets_sent);
     line(out, "packets_received", totals.packets_received);
-    line(out, "watch_count", totals.watches);
+    line(out, "watch_count", totals.data_watches + totals.child_watches);
     line(out, "auth_failed_count", counters.auth_failures);
     line(out, "min_latency", totals.latency.min_ms);
     line(out, "max_file_descriptor_count", limit);

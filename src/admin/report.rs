@@ -10,8 +10,8 @@ use crate::jute::opcode::OpCode;
 /// A question to one reactor. It answers through the sender and never waits for it.
 #[derive(Debug)]
 pub enum ReactorAsk {
-    /// Totals, and each connection if `connections`, and each watch if `watches`.
-    Report { connections: bool, watches: bool, to: SyncSender<ReactorReport> },
+    /// Totals, and what `details` asks for besides.
+    Report { details: Details, to: SyncSender<ReactorReport> },
     /// `srst`: totals and latencies start over.
     ResetServerStats,
     /// `crst`: each connection's counters start over.
@@ -19,6 +19,17 @@ pub enum ReactorAsk {
     /// A four-letter word was answered and its connection is done with: the reactor takes it off
     /// the per-address count.
     AdminConnectionClosed { address: std::net::IpAddr },
+}
+
+/// What reactors are asked for besides their totals.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Details {
+    /// Each connection.
+    pub connections: bool,
+    /// Each data watch.
+    pub watches: bool,
+    /// Which paths have data watches, so that those of several reactors can be counted once.
+    pub watched_paths: bool,
 }
 
 /// One reactor, at one moment.
@@ -31,15 +42,20 @@ pub struct ReactorReport {
     pub outstanding: u64,
     pub latency: LatencyReport,
     pub read_latency: LatencyReport,
-    pub watch_paths: u64,
-    pub watches: u64,
-    /// Connections that have at least one watch.
+    /// Data watches: pairs of a connection and a path.
+    pub data_watches: u64,
+    /// The same for child watches. A persistent watch is one of each, as in ZooKeeper.
+    pub child_watches: u64,
+    /// Connections that have at least one data watch.
     pub watching_connections: u64,
     pub counters: ConnectionCounters,
     /// Asked for with `connections`.
     pub connection_list: Vec<ConnectionReport>,
     /// Asked for with `watches`: session and path of each data watch.
     pub watch_list: Vec<(SessionId, String)>,
+    /// Asked for with `watched_paths`: a hash of each path with a data watch, the same on every
+    /// reactor.
+    pub watched_paths: Vec<u64>,
 }
 
 /// What became of connections since the server started; `srst` does not touch it.

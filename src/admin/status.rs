@@ -20,8 +20,8 @@ pub struct Totals {
     pub outstanding: u64,
     pub latency: LatencyReport,
     pub read_latency: LatencyReport,
-    pub watch_paths: u64,
-    pub watches: u64,
+    pub data_watches: u64,
+    pub child_watches: u64,
     pub watching_connections: u64,
     pub counters: ConnectionCounters,
 }
@@ -37,8 +37,8 @@ impl Totals {
             totals.outstanding += report.outstanding;
             totals.latency = totals.latency.merged(report.latency);
             totals.read_latency = totals.read_latency.merged(report.read_latency);
-            totals.watch_paths += report.watch_paths;
-            totals.watches += report.watches;
+            totals.data_watches += report.data_watches;
+            totals.child_watches += report.child_watches;
             totals.watching_connections += report.watching_connections;
             totals.counters += report.counters;
         }

@@ -8,12 +8,16 @@ use super::report::ReactorReport;
 use super::status::Totals;
 use crate::ids::SessionId;
 
-/// `wchs`. A path that is watched on several reactors counts once for each: to know better, they
-/// would have to copy every path.
-pub fn wchs(out: &mut String, totals: Totals) {
-    let Totals { watching_connections, watch_paths, watches, .. } = totals;
-    writeln!(out, "{watching_connections} connections watching {watch_paths} paths").unwrap();
-    writeln!(out, "Total watches:{watches}").unwrap();
+/// `wchs`. A path that is watched on several reactors counts once.
+pub fn wchs(out: &mut String, reports: &[ReactorReport]) {
+    let Totals { watching_connections, data_watches, .. } = Totals::of(reports);
+    let mut paths: Vec<u64> =
+        reports.iter().flat_map(|report| report.watched_paths.iter().copied()).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let paths = paths.len();
+    writeln!(out, "{watching_connections} connections watching {paths} paths").unwrap();
+    writeln!(out, "Total watches:{data_watches}").unwrap();
 }
 
 /// `wchc`: by session.
@@ -45,4 +49,22 @@ pub fn wchp(out: &mut String, reports: Vec<ReactorReport>) {
 
 fn list(reports: Vec<ReactorReport>) -> impl Iterator<Item = (SessionId, String)> {
     reports.into_iter().flat_map(|report| report.watch_list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_two_reactors_have_counts_once() {
+        let report = |watched_paths: Vec<u64>| ReactorReport {
+            data_watches: watched_paths.len() as u64,
+            watching_connections: 1,
+            watched_paths,
+            ..ReactorReport::default()
+        };
+        let mut out = String::new();
+        wchs(&mut out, &[report(vec![7, 9]), report(vec![9, 8])]);
+        assert_eq!(out, "2 connections watching 3 paths\nTotal watches:4\n");
+    }
 }

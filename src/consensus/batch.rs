@@ -2,17 +2,29 @@
 //! when they are committed. Filled by `prepare` and `core`; becomes one `Published`.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use crate::consensus::handoff::{Answer, Answers, Effect, Outcome, Published, PublishedTxn};
+use crate::consensus::handoff::{
+    AclIndex, Answer, Answers, Effect, Outcome, Published, PublishedTxn,
+};
 use crate::consensus::sessions::Owner;
 use crate::ids::{ReactorId, SessionId, Zxid};
 use crate::jute::error_code::ErrorCode;
+use crate::jute::records::Acl;
+use crate::tree::{AclId, Writer};
+
+/// ACLs noted last among which one more is looked for before it is noted again.
+const ACLS_LOOKED_AT: usize = 8;
 
 /// What transactions change that somebody may watch for.
 #[derive(Debug, Default)]
 pub struct Changes {
     effects: Vec<Effect>,
     paths: String,
+    acls: Vec<Arc<[Acl]>>,
+    /// Their numbers. None is given to another ACL before the batch is committed, for a version
+    /// that the batch made or replaced has it.
+    acl_ids: Vec<AclId>,
 }
 
 /// A state of `Changes` to go back to.
@@ -20,18 +32,21 @@ pub struct Changes {
 pub struct Mark {
     effects: usize,
     paths: usize,
+    acls: usize,
 }
 
 impl Changes {
     /// The state as it is.
     pub fn mark(&self) -> Mark {
-        Mark { effects: self.effects.len(), paths: self.paths.len() }
+        Mark { effects: self.effects.len(), paths: self.paths.len(), acls: self.acls.len() }
     }
 
     /// Forgets everything since `mark`.
     pub fn take_back(&mut self, mark: Mark) {
         self.effects.truncate(mark.effects);
         self.paths.truncate(mark.paths);
+        self.acls.truncate(mark.acls);
+        self.acl_ids.truncate(mark.acls);
     }
 
     /// Keeps a path for an effect.
@@ -51,6 +66,22 @@ impl Changes {
     /// The text of a kept path.
     pub fn path(&self, path: &Range<u32>) -> &str {
         &self.paths[path.start as usize..path.end as usize]
+    }
+
+    /// Keeps an ACL of `tree` for an effect: that of a znode that this transaction makes, changes or
+    /// deletes, or of its parent.
+    pub fn keep_acl(&mut self, tree: &Writer, id: AclId) -> AclIndex {
+        if id == AclId::OPEN {
+            return AclIndex::OPEN;
+        }
+        let mut known = self.acl_ids.iter().enumerate().rev().take(ACLS_LOOKED_AT);
+        let index = known.find(|(_, known)| **known == id).map(|(index, _)| index);
+        let index = index.unwrap_or_else(|| {
+            self.acls.push(tree.shared_acl(id));
+            self.acl_ids.push(id);
+            self.acls.len() - 1
+        });
+        AclIndex(u32::try_from(index).expect("a batch is bounded far below 4 GiB"))
     }
 
     /// Adds an effect of the transaction that is being prepared.
@@ -155,6 +186,7 @@ impl Batch {
             txns: self.txns,
             effects: self.changes.effects,
             paths: self.changes.paths,
+            acls: self.changes.acls,
             answers: self.answers,
         }
     }

@@ -2,11 +2,12 @@
 //! published batches the other. Both directions are first in, first out.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
 use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
-use crate::jute::records::Id;
+use crate::jute::records::{Acl, Id};
 
 /// What one reactor hands to the consensus core in one turn.
 #[derive(Debug)]
@@ -78,8 +79,29 @@ pub struct Published {
     pub effects: Vec<Effect>,
     /// The text that effects' paths lie in.
     pub paths: String,
+    /// The ACLs that effects name: a few, for znodes mostly share theirs.
+    pub acls: Vec<Arc<[Acl]>>,
     /// By reactor: its answers, ordered by `after`, and the bytes that they refer to.
     pub answers: Vec<Answers>,
+}
+
+impl Published {
+    /// An ACL that an effect names; empty for the null ACL, which is open to everybody.
+    ///
+    /// # Panics
+    /// When it is of another batch.
+    pub fn acl(&self, index: AclIndex) -> &[Acl] {
+        if index == AclIndex::OPEN { &[] } else { &self.acls[index.0 as usize] }
+    }
+}
+
+/// An ACL of a batch: its place in `Published::acls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AclIndex(pub u32);
+
+impl AclIndex {
+    /// The null ACL, which has no place.
+    pub const OPEN: AclIndex = AclIndex(u32::MAX);
 }
 
 /// One committed transaction.
@@ -90,15 +112,16 @@ pub struct PublishedTxn {
     pub effects: Range<u32>,
 }
 
-/// One change that somebody may watch for.
+/// One change that somebody may watch for. The ACLs say who may hear of it: the znode's and its
+/// parent's at that place of the transaction, which no version of the tree need show afterwards.
 #[derive(Clone, Debug)]
 pub enum Effect {
     /// The znode came to be: NodeCreated on it, NodeChildrenChanged on its parent.
-    Created { path: Range<u32> },
+    Created { path: Range<u32>, acl: AclIndex, parent_acl: AclIndex },
     /// The znode is gone: NodeDeleted on it, NodeChildrenChanged on its parent.
-    Deleted { path: Range<u32> },
+    Deleted { path: Range<u32>, acl: AclIndex, parent_acl: AclIndex },
     /// The znode's data was set.
-    DataChanged { path: Range<u32> },
+    DataChanged { path: Range<u32>, acl: AclIndex },
     /// The session is over (closed or expired): a connection that still carries it is closed, once
     /// its answers are sent.
     SessionClosed { session: SessionId },

@@ -547,7 +547,7 @@ mod tests {
         running.answers(1);
         let batch = running.next();
         use crate::consensus::handoff::Effect;
-        let [Effect::Deleted { path }, Effect::SessionClosed { session: closed }] =
+        let [Effect::Deleted { path, .. }, Effect::SessionClosed { session: closed }] =
             &batch.effects[..]
         else {
             panic!("no expiry: {:?}", batch.effects);

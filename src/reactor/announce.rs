@@ -1,26 +1,22 @@
 //! What the consensus core published: transaction by transaction, reads that must not see it before
 //! it, events before answers, answers in the order of the requests, and the pin moved last.
 
-use crate::consensus::handoff::{Answer, Answers, Effect, Outcome, Published};
+use std::ops::Range;
+
+use crate::consensus::handoff::{AclIndex, Answer, Answers, Effect, Outcome, Published};
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
 use crate::jute::records::EventType;
 use crate::jute::reply;
+use crate::limits::EVENT_BYTES_WAITING_MAX;
 use crate::tree::acl::{self, perms};
 use crate::tree::path;
 
 use super::connection::Halts;
 use super::serve::Reactor;
+use super::watched_paths::order;
 use super::watches::WatchKind;
-
-/// Events of one transaction go to these views of a znode.
-#[derive(Clone, Copy)]
-struct Moment {
-    /// The last transaction before it.
-    before: Zxid,
-    zxid: Zxid,
-}
 
 /// Room that announcements reuse.
 #[derive(Default)]
@@ -28,6 +24,14 @@ struct Scratch {
     watchers: Vec<ConnId>,
     told: Vec<ConnId>,
     frame: Vec<u8>,
+}
+
+/// One event, and the ACL that says who may hear of it.
+struct Event<'a> {
+    kind: EventType,
+    path: &'a str,
+    zxid: Zxid,
+    acl: AclIndex,
 }
 
 impl Reactor {
@@ -46,10 +50,9 @@ impl Reactor {
                 for answer in due.clone().take_while(|it| it.after as usize <= index + 1) {
                     self.run_before_own_write(answer.conn);
                 }
-                let moment = Moment { before: self.applied, zxid: txn.zxid };
                 let effects = txn.effects.start as usize..txn.effects.end as usize;
                 for effect in &batch.effects[effects] {
-                    self.announce(effect, &batch.paths, moment, &mut scratch);
+                    self.announce(effect, batch, txn.zxid, &mut scratch);
                 }
                 self.applied = txn.zxid;
             }
@@ -74,70 +77,82 @@ impl Reactor {
         }
     }
 
-    fn announce(&mut self, effect: &Effect, paths: &str, moment: Moment, scratch: &mut Scratch) {
-        let text = |range: &std::ops::Range<u32>| &paths[range.start as usize..range.end as usize];
+    fn announce(&mut self, effect: &Effect, batch: &Published, zxid: Zxid, scratch: &mut Scratch) {
         if let Effect::SessionClosed { session } = effect {
             return self.session_is_over(*session);
         }
         if self.watches.is_empty() {
             return;
         }
-        let (path, event) = match effect {
-            Effect::Created { path } => (text(path), EventType::NodeCreated),
-            Effect::Deleted { path } => (text(path), EventType::NodeDeleted),
-            Effect::DataChanged { path } => (text(path), EventType::NodeDataChanged),
+        let text = |path: &Range<u32>| &batch.paths[path.start as usize..path.end as usize];
+        let (kind, path, acl, parent_acl) = match effect {
+            Effect::Created { path, acl, parent_acl } => {
+                (EventType::NodeCreated, text(path), *acl, Some(*parent_acl))
+            }
+            Effect::Deleted { path, acl, parent_acl } => {
+                (EventType::NodeDeleted, text(path), *acl, Some(*parent_acl))
+            }
+            Effect::DataChanged { path, acl } => {
+                (EventType::NodeDataChanged, text(path), *acl, None)
+            }
             Effect::SessionClosed { .. } => return,
         };
-        let Scratch { watchers, told, .. } = scratch;
-        told.clear();
-        watchers.clear();
-        self.watches.fire(WatchKind::Data, path, watchers);
-        if event == EventType::NodeDeleted {
-            told.extend_from_slice(watchers);
-        }
-        self.tell(event, path, moment, scratch);
-        if event == EventType::NodeDeleted {
-            scratch.watchers.clear();
-            self.watches.fire(WatchKind::Child, path, &mut scratch.watchers);
+        let event = Event { kind, path, zxid, acl };
+        self.watches.fire(WatchKind::Data, path, &mut scratch.watchers);
+        self.tell(&event, batch, scratch);
+        if kind == EventType::NodeDeleted {
             // A connection hears of a deletion once, whatever it watches.
-            let Scratch { watchers, told, .. } = scratch;
-            watchers.retain(|conn| !told.contains(conn));
-            self.tell(event, path, moment, scratch);
+            std::mem::swap(&mut scratch.watchers, &mut scratch.told);
+            self.watches.fire(WatchKind::Child, path, &mut scratch.watchers);
+            let told = &scratch.told;
+            scratch.watchers.retain(|it| told.binary_search_by_key(&order(it), order).is_err());
+            self.tell(&event, batch, scratch);
         }
-        if event != EventType::NodeDataChanged
+        if let Some(acl) = parent_acl
             && let Some(parent) = path::parent(path)
         {
-            scratch.watchers.clear();
             self.watches.fire(WatchKind::Child, parent, &mut scratch.watchers);
-            self.tell(EventType::NodeChildrenChanged, parent, moment, scratch);
+            let kind = EventType::NodeChildrenChanged;
+            self.tell(&Event { kind, path: parent, zxid, acl }, batch, scratch);
         }
     }
 
-    /// Sends `event` to those of `scratch.watchers` that may read the znode: as it is after the
-    /// transaction, or was before if it is gone. Of a znode that was there only within the
-    /// transaction nothing is known, and everybody hears.
-    fn tell(&mut self, event: EventType, path: &str, moment: Moment, scratch: &mut Scratch) {
+    /// Sends `event` to those of `scratch.watchers` that may read the znode.
+    fn tell(&mut self, event: &Event<'_>, batch: &Published, scratch: &mut Scratch) {
         if scratch.watchers.is_empty() {
             return;
         }
         scratch.frame.clear();
-        reply::event(&mut scratch.frame, moment.zxid, event, path);
-        let after = self.reader.at(moment.zxid).get(path);
-        let node = after.or_else(|| self.reader.at(moment.before).get(path));
-        let list = node.as_ref().map_or(&[][..], |node| node.acl());
+        reply::event(&mut scratch.frame, event.zxid, event.kind, event.path);
+        let list = batch.acl(event.acl);
+        // Connections that come from one place and did not authenticate have one identity.
+        let mut last = None;
         for &conn in &scratch.watchers {
             let Some(connection) = self.connections.get(conn) else { continue };
-            let ids = self.identities.ids(connection.identity);
-            if !self.settings.skip_acl && !acl::allows(list, perms::READ, ids) {
+            let identity = connection.identity;
+            let may = match last {
+                Some((known, may)) if known == identity => may,
+                _ => {
+                    let ids = self.identities.ids(identity);
+                    self.settings.skip_acl || acl::allows(list, perms::READ, ids)
+                }
+            };
+            last = Some((identity, may));
+            if !may {
                 continue;
             }
             connection.out.extend_from_slice(&scratch.frame);
+            connection.event_bytes += scratch.frame.len();
             connection.halt_if_full(&mut self.lists.full);
             connection.tally.sent += 1;
             self.counters.packets_sent += 1;
             if !connection.dirty {
                 connection.dirty = true;
                 self.lists.dirty.push(conn.slot);
+            }
+            if connection.event_bytes > EVENT_BYTES_WAITING_MAX {
+                tracing::info!(slot = conn.slot, "closing a connection that does not read events");
+                self.close_now(conn.slot);
             }
         }
     }
@@ -206,12 +221,14 @@ impl Reactor {
 mod tests {
     use crate::consensus::handoff::Outcome;
     use crate::jute::opcode::OpCode;
+    use crate::jute::records::Acl;
     use crate::jute::records::EventType::{
         NodeChildrenChanged, NodeCreated, NodeDataChanged, NodeDeleted,
     };
+    use crate::limits::EVENT_BYTES_WAITING_MAX;
     use crate::reactor::depart::Leave;
     use crate::reactor::fixture::{
-        Change, Fixture, SESSION, answer, event, replied, request, watching, write,
+        Change, Fixture, SESSION, add_watch, answer, event, replied, request, watching, write,
     };
     use crate::tree::acl;
 
@@ -286,7 +303,7 @@ mod tests {
         let txn = fixture.create_with("/private", b"", private);
         fixture.publish(&[txn], vec![], &[]);
         assert_eq!(fixture.frames(stranger), []);
-        assert_eq!(fixture.frames(owner), []);
+        assert_eq!(fixture.frames(owner), [event(1, NodeCreated, "/private")]);
     }
 
     #[test]
@@ -382,6 +399,105 @@ mod tests {
         assert_eq!(fixture.departures(), [(expired.slot, Leave::Close { after_send: true })]);
         fixture.reactor.receive(other.slot, &watching(1, OpCode::EXISTS, "/", false));
         assert_eq!(fixture.frames(other).len(), 1);
+    }
+
+    #[test]
+    fn a_deletion_in_a_multi_is_told_to_those_that_could_read_what_was_deleted() {
+        let mut fixture = Fixture::new();
+        let (stranger, owner) = (fixture.client(), fixture.client());
+        let auth = b"\0\0\0\0\0\0\0\x06digest\0\0\0\x07user:pw";
+        fixture.reactor.receive(owner.slot, &request(-4, OpCode::AUTH, auth));
+        for client in [stranger, owner] {
+            fixture.reactor.receive(client.slot, &add_watch(1, "/a", 0));
+            fixture.output(client);
+        }
+        let private = vec![Acl { perms: 31, id: acl::digest_id("user:pw") }];
+        let change = |make: fn(String, (Vec<Acl>, Vec<Acl>)) -> Change, acl: &Vec<Acl>| {
+            make("/a".to_owned(), (acl.clone(), Vec::new()))
+        };
+        let open = Vec::new();
+        // The znode was private, and is open to everybody afterwards.
+        let multi = [change(Change::Deleted, &private), change(Change::Created, &open)];
+        let txn = fixture.nothing(Change::Multi(multi.to_vec()));
+        fixture.publish(&[txn], vec![], &[]);
+        let created = event(1, NodeCreated, "/a");
+        assert_eq!(fixture.frames(owner), [event(1, NodeDeleted, "/a"), created.clone()]);
+        assert_eq!(fixture.frames(stranger), [created]);
+        // It comes and goes within one transaction.
+        let multi = [change(Change::Created, &private), change(Change::Deleted, &private)];
+        let txn = fixture.nothing(Change::Multi(multi.to_vec()));
+        fixture.publish(&[txn], vec![], &[]);
+        assert_eq!(fixture.frames(stranger), []);
+        let both = [event(2, NodeCreated, "/a"), event(2, NodeDeleted, "/a")];
+        assert_eq!(fixture.frames(owner), both);
+    }
+
+    #[test]
+    fn persistent_watches_are_told_of_every_change() {
+        let mut fixture = Fixture::new();
+        let (one, all) = (fixture.client(), fixture.client());
+        fixture.reactor.receive(one.slot, &add_watch(1, "/a", 0));
+        fixture.reactor.receive(all.slot, &add_watch(1, "/a", 1));
+        for client in [one, all] {
+            fixture.output(client);
+        }
+        for round in 0..2 {
+            let txns = [
+                fixture.create("/a", b""),
+                fixture.create("/a/b", b""),
+                fixture.set_data("/a/b", b"x"),
+                fixture.set_data("/a", b"x"),
+                fixture.delete("/a/b"),
+                fixture.delete("/a"),
+            ];
+            fixture.publish(&txns, vec![], &[]);
+            let zxid = round * 6;
+            let expected = [
+                event(zxid + 1, NodeCreated, "/a"),
+                event(zxid + 2, NodeChildrenChanged, "/a"),
+                event(zxid + 4, NodeDataChanged, "/a"),
+                event(zxid + 5, NodeChildrenChanged, "/a"),
+                event(zxid + 6, NodeDeleted, "/a"),
+            ];
+            assert_eq!(fixture.frames(one), expected);
+            let expected = [
+                event(zxid + 1, NodeCreated, "/a"),
+                event(zxid + 2, NodeCreated, "/a/b"),
+                event(zxid + 3, NodeDataChanged, "/a/b"),
+                event(zxid + 4, NodeDataChanged, "/a"),
+                event(zxid + 5, NodeDeleted, "/a/b"),
+                event(zxid + 6, NodeDeleted, "/a"),
+            ];
+            assert_eq!(fixture.frames(all), expected);
+        }
+    }
+
+    #[test]
+    fn a_client_that_never_reads_its_events_is_closed_before_they_take_much_memory() {
+        let mut fixture = Fixture::new();
+        let (silent, reading) = (fixture.client(), fixture.client());
+        let name = format!("/{}", "n".repeat(10_000));
+        for client in [silent, reading] {
+            fixture.reactor.receive(client.slot, &add_watch(1, &name, 0));
+        }
+        let mut told = 0;
+        while fixture.departures().is_empty() {
+            // One of them has a socket that takes nothing.
+            fixture.reactor.flush(|slot, out| {
+                if slot == reading.slot {
+                    out.clear();
+                }
+            });
+            let path = name.clone();
+            let txn = fixture.nothing(Change::Set(path, Default::default()));
+            fixture.publish(&[txn], vec![], &[]);
+            fixture.reactor.sent(silent.slot);
+            told += 1;
+            assert!(told * name.len() <= EVENT_BYTES_WAITING_MAX + name.len(), "it stays");
+        }
+        assert!(told * name.len() > EVENT_BYTES_WAITING_MAX / 2, "closed after {told} events");
+        assert!(fixture.reactor.connections.get(reading).is_some());
+        assert!(fixture.reactor.connections.get(silent).is_none());
     }
 
     #[test]

@@ -1,17 +1,23 @@
 //! What a reactor tells operators about itself.
 
-use crate::admin::report::{ReactorAsk, ReactorReport};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use crate::admin::report::{Details, ReactorAsk, ReactorReport};
 
 use super::counters::Counters;
 use super::serve::Reactor;
+
+/// Hashes a path alike on every reactor. An operator asks, so nobody waits for the lock inside.
+static PATH_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Reactor {
     /// Answers an operator's question, or does what it asks for.
     pub fn ask(&mut self, ask: ReactorAsk) {
         match ask {
-            ReactorAsk::Report { connections, watches, to } => {
+            ReactorAsk::Report { details, to } => {
                 // Who asked may have given up; then nobody wants to know.
-                let _ = to.try_send(self.report(connections, watches));
+                let _ = to.try_send(self.report(details));
             }
             ReactorAsk::ResetServerStats => self.counters = Counters::default(),
             ReactorAsk::ResetConnectionStats => {
@@ -30,8 +36,8 @@ impl Reactor {
         self.clients.rejected += 1;
     }
 
-    fn report(&mut self, connections: bool, watches: bool) -> ReactorReport {
-        let (watching_connections, watch_paths, watch_count) = self.watches.count_data();
+    fn report(&mut self, details: Details) -> ReactorReport {
+        let watches = self.watches.counts();
         let mut report = ReactorReport {
             connections: self.connections.len() as u64,
             packets_received: self.counters.packets_received,
@@ -39,21 +45,27 @@ impl Reactor {
             outstanding: self.outstanding as u64,
             latency: self.counters.latencies.report(),
             read_latency: self.counters.read_latencies.report(),
-            watch_paths,
-            watches: watch_count,
-            watching_connections,
+            data_watches: watches.data,
+            child_watches: watches.child,
+            watching_connections: watches.data_connections,
             counters: self.clients,
             ..ReactorReport::default()
         };
-        if connections {
+        if details.connections {
             let list = self.connections.iter().filter(|connection| !connection.is_leaving());
             report.connection_list = list.map(|connection| connection.report()).collect();
         }
-        if watches {
-            for (conn, path) in self.watches.list_data() {
-                let session = self.connections.get(conn).and_then(|it| it.session());
-                report.watch_list.extend(session.map(|session| (session, path.to_owned())));
+        if details.watches {
+            for (path, watchers) in self.watches.data_watches() {
+                let mut session = |conn| self.connections.get(conn).and_then(|it| it.session());
+                let sessions = watchers.filter_map(&mut session);
+                report.watch_list.extend(sessions.map(|session| (session, path.to_owned())));
             }
+        }
+        if details.watched_paths {
+            let hash = |path: &str| PATH_HASHER.hash_one(path);
+            report.watched_paths =
+                self.watches.data_watches().map(|(path, _)| hash(path)).collect();
         }
         report
     }
@@ -68,7 +80,7 @@ mod tests {
 
     fn report(fixture: &mut Fixture) -> ReactorReport {
         let (to, report) = sync_channel(1);
-        fixture.reactor.ask(ReactorAsk::Report { connections: false, watches: false, to });
+        fixture.reactor.ask(ReactorAsk::Report { details: Details::default(), to });
         report.recv().unwrap()
     }
 

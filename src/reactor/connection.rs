@@ -96,6 +96,8 @@ pub struct Connection {
     pub input: Vec<u8>,
     /// Replies and events, in order, that the socket has not been given.
     pub out: Vec<u8>,
+    /// Those of `out` that are events.
+    pub event_bytes: usize,
     /// It is in the list of those that have output.
     pub dirty: bool,
     /// It is in the list of those that were heard of.
@@ -137,6 +139,7 @@ impl Connection {
             paused: false,
             input: Vec::new(),
             out: Vec::new(),
+            event_bytes: 0,
             dirty: false,
             heard: false,
             heard_ms: now_ms,

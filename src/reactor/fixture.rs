@@ -5,13 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::consensus::handoff::{
-    Answer, Answers, Effect, Outcome, Published, PublishedTxn, Submission,
+    AclIndex, Answer, Answers, Effect, Outcome, Published, PublishedTxn, Submission,
 };
 use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
 use crate::jute::codec;
 use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
-use crate::jute::records::{Acl, ConnectRequest, EventType, Id, PathWatchRequest};
+use crate::jute::records::{Acl, AddWatchRequest, ConnectRequest, EventType, Id, PathWatchRequest};
 use crate::tree::{AclId, Owner, Writer};
 
 use super::admission::Admission;
@@ -74,9 +74,12 @@ impl Fixture {
         conn
     }
 
-    /// What the client has been sent since the last time.
+    /// What the client has been sent since the last time. The others' output stays.
     pub fn output(&mut self, conn: ConnId) -> Vec<u8> {
         let mut output = Vec::new();
+        if self.reactor.connections.get(conn).is_some() {
+            self.reactor.has_output(conn.slot);
+        }
         self.reactor.flush(|slot, out| {
             if slot == conn.slot {
                 output.append(out);
@@ -123,7 +126,7 @@ impl Fixture {
         let zxid = self.begin();
         self.writer.create(path, Some(data), acl, Owner::Persistent, None).unwrap();
         self.writer.publish(Zxid::from_bits(zxid));
-        (zxid, Change::Created(path.to_owned()))
+        (zxid, Change::Created(path.to_owned(), self.acls(path)))
     }
 
     pub fn set_data(&mut self, path: &str, data: &[u8]) -> (i64, Change) {
@@ -131,14 +134,14 @@ impl Fixture {
         let version = self.writer.get(path).unwrap().version() + 1;
         self.writer.set_data(path, Some(data), version).unwrap();
         self.writer.publish(Zxid::from_bits(zxid));
-        (zxid, Change::Set(path.to_owned()))
+        (zxid, Change::Set(path.to_owned(), self.acls(path)))
     }
 
     pub fn delete(&mut self, path: &str) -> (i64, Change) {
-        let zxid = self.begin();
+        let (acls, zxid) = (self.acls(path), self.begin());
         self.writer.delete(path).unwrap();
         self.writer.publish(Zxid::from_bits(zxid));
-        (zxid, Change::Deleted(path.to_owned()))
+        (zxid, Change::Deleted(path.to_owned(), acls))
     }
 
     /// A transaction that changes no znode.
@@ -146,6 +149,12 @@ impl Fixture {
         let zxid = self.begin();
         self.writer.publish(Zxid::from_bits(zxid));
         (zxid, change)
+    }
+
+    /// The ACLs of a znode and of its parent.
+    fn acls(&self, path: &str) -> Acls {
+        let acl = |path: &str| self.writer.get(path).map_or(Vec::new(), |it| it.acl().to_vec());
+        (acl(path), acl(crate::tree::path::parent(path).unwrap()))
     }
 
     fn begin(&mut self) -> i64 {
@@ -170,14 +179,36 @@ impl Fixture {
                 start..batch.paths.len() as u32
             };
             let first = batch.effects.len() as u32;
-            let effect = match change {
-                Change::None => None,
-                Change::Created(path) => Some(Effect::Created { path: effect(path, &mut batch) }),
-                Change::Deleted(path) => Some(Effect::Deleted { path: effect(path, &mut batch) }),
-                Change::Set(path) => Some(Effect::DataChanged { path: effect(path, &mut batch) }),
-                Change::Over(session) => Some(Effect::SessionClosed { session: *session }),
+            let kept = |list: &Vec<Acl>, batch: &mut Published| {
+                batch.acls.push(list.as_slice().into());
+                AclIndex(batch.acls.len() as u32 - 1)
             };
-            batch.effects.extend(effect);
+            let changes = match change {
+                Change::Multi(changes) => &changes[..],
+                one => std::slice::from_ref(one),
+            };
+            for change in changes {
+                let effect = match change {
+                    Change::None => continue,
+                    Change::Created(path, (acl, parent_acl)) => Effect::Created {
+                        path: effect(path, &mut batch),
+                        acl: kept(acl, &mut batch),
+                        parent_acl: kept(parent_acl, &mut batch),
+                    },
+                    Change::Deleted(path, (acl, parent_acl)) => Effect::Deleted {
+                        path: effect(path, &mut batch),
+                        acl: kept(acl, &mut batch),
+                        parent_acl: kept(parent_acl, &mut batch),
+                    },
+                    Change::Set(path, (acl, _)) => Effect::DataChanged {
+                        path: effect(path, &mut batch),
+                        acl: kept(acl, &mut batch),
+                    },
+                    Change::Over(session) => Effect::SessionClosed { session: *session },
+                    Change::Multi(_) => unreachable!("a multi holds no multi"),
+                };
+                batch.effects.push(effect);
+            }
             let effects = first..batch.effects.len() as u32;
             batch.txns.push(PublishedTxn { zxid: Zxid::from_bits(*zxid), effects });
         }
@@ -191,11 +222,16 @@ impl Fixture {
 #[derive(Clone, Debug)]
 pub enum Change {
     None,
-    Created(String),
-    Deleted(String),
-    Set(String),
+    Created(String, Acls),
+    Deleted(String, Acls),
+    Set(String, Acls),
     Over(SessionId),
+    /// Several in one transaction.
+    Multi(Vec<Change>),
 }
+
+/// The ACLs of a znode and of its parent.
+type Acls = (Vec<Acl>, Vec<Acl>);
 
 pub fn answer(conn: ConnId, xid: i32, after: u32, outcome: Outcome) -> Answer {
     Answer { conn, xid, after, outcome }
@@ -217,6 +253,12 @@ pub fn request(xid: i32, op: OpCode, body: &[u8]) -> Vec<u8> {
 pub fn watching(xid: i32, op: OpCode, path: &str, watch: bool) -> Vec<u8> {
     let record = PathWatchRequest { path: path.to_owned(), watch };
     request(xid, op, &codec::to_vec(&record).unwrap())
+}
+
+/// addWatch.
+pub fn add_watch(xid: i32, path: &str, mode: i32) -> Vec<u8> {
+    let record = AddWatchRequest { path: path.to_owned(), mode };
+    request(xid, OpCode::ADD_WATCH, &codec::to_vec(&record).unwrap())
 }
 
 /// A write of which the reactor looks at nothing but the header.

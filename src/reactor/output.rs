@@ -6,7 +6,7 @@ use super::serve::Reactor;
 impl Reactor {
     /// Whether something is left to do that needs no event.
     pub fn has_work(&self) -> bool {
-        !self.lists.resumable.is_empty() || !self.lists.full.is_empty()
+        !self.lists.resumable.is_empty() || !self.lists.full.is_empty() || self.has_long_work()
     }
 
     /// Shows the output of each connection that has some to `give`, which takes it, or leaves it
@@ -18,6 +18,9 @@ impl Reactor {
             let had = connection.out.len();
             if had > 0 {
                 give(slot, &mut connection.out);
+                if connection.out.is_empty() {
+                    connection.event_bytes = 0;
+                }
                 self.clients.bytes_sent += (had - connection.out.len()) as u64;
             }
         }

@@ -1,27 +1,25 @@
 //! Reads, answered from one version of the tree straight into the connection's output: exists,
-//! getData, getACL, getChildren, getChildren2, setWatches, ping. Called by `serve` for requests
-//! that need not wait, and for held ones when their turn comes.
+//! getData, getACL, getChildren, getChildren2, multiRead, whoAmI, ping, and with `watch_requests`
+//! those about watches. Called by `serve` for requests that need not wait, and for held ones when
+//! their turn comes.
 //!
 //! As ZooKeeper (3.8.4, 3.9.2 and later) checks: NONODE before NOAUTH; exists needs READ if the
 //! znode is there; getACL needs READ or ADMIN, and hides digests without ADMIN. A watch is left
 //! only on success, but by exists on a missing znode too.
 
 use crate::ids::{ConnId, Zxid};
-use crate::jute::codec;
 use crate::jute::decode::DecodeError;
 use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
-use crate::jute::records::{Acl, EventType, Id, SetWatches};
+use crate::jute::records::{Acl, Id};
 use crate::jute::reply;
-use crate::jute::request::{self, Header, PathWatch, XID_PING};
-use crate::limits::REPLY_BYTES_MAX;
+use crate::jute::request::{self, Header, Multi, Operation, PathWatch, XID_PING};
+use crate::limits::{MULTI_READ_BYTES_MAX, REPLY_BYTES_MAX};
 use crate::tree::acl::{self, perms};
 use crate::tree::{AclId, NodeView, View};
 
-use super::watches::{WatchKind, Watches};
-
-/// The zxid of events that setWatches causes.
-const NO_ZXID: Zxid = Zxid::from_bits(-1);
+use super::watched_paths::Modes;
+use super::watches::Watches;
 
 /// Whether `op` is answered here.
 pub const fn is_read(op: OpCode) -> bool {
@@ -33,7 +31,13 @@ pub const fn is_read(op: OpCode) -> bool {
             | OpCode::GET_CHILDREN
             | OpCode::GET_CHILDREN2
             | OpCode::PING
+            | OpCode::MULTI_READ
+            | OpCode::WHO_AM_I
+            | OpCode::ADD_WATCH
+            | OpCode::CHECK_WATCHES
+            | OpCode::REMOVE_WATCHES
             | OpCode::SET_WATCHES
+            | OpCode::SET_WATCHES2
     )
 }
 
@@ -62,7 +66,16 @@ impl<'a> Reading<'a> {
             OpCode::EXISTS => self.exists(header.xid, body),
             OpCode::GET_CHILDREN | OpCode::GET_CHILDREN2 => self.get_children(header, body),
             OpCode::GET_ACL => self.get_acl(header.xid, body),
+            OpCode::MULTI_READ => self.multi_read(header.xid, body),
+            OpCode::ADD_WATCH => self.add_watch(header.xid, body),
+            OpCode::CHECK_WATCHES => self.check_watches(header.xid, body),
+            OpCode::REMOVE_WATCHES => self.remove_watches(header.xid, body),
             OpCode::SET_WATCHES => self.set_watches(header.xid, body),
+            OpCode::SET_WATCHES2 => self.set_watches2(header.xid, body),
+            OpCode::WHO_AM_I => {
+                self.who_am_i(header.xid);
+                Ok(())
+            }
             OpCode::PING => {
                 reply::bare(self.out, XID_PING, self.zxid, ErrorCode::Ok);
                 Ok(())
@@ -82,7 +95,7 @@ impl<'a> Reading<'a> {
         let node = self.readable(path)?;
         reply::get_data(self.out, xid, self.zxid, node.data(), &node.stat());
         if watch {
-            self.watches.add(WatchKind::Data, rooted(path), self.conn);
+            self.watches.add(Modes::DATA, path, self.conn);
         }
         Ok(())
     }
@@ -94,7 +107,7 @@ impl<'a> Reading<'a> {
         }
         let node = self.readable(path);
         if watch && !matches!(node, Err(ErrorCode::NoAuth)) {
-            self.watches.add(WatchKind::Data, rooted(path), self.conn);
+            self.watches.add(Modes::DATA, path, self.conn);
         }
         reply::stat_only(self.out, xid, self.zxid, &node?.stat());
         Ok(())
@@ -116,7 +129,7 @@ impl<'a> Reading<'a> {
             return Err(ErrorCode::MarshallingError);
         }
         if watch {
-            self.watches.add(WatchKind::Child, rooted(path), self.conn);
+            self.watches.add(Modes::CHILD, path, self.conn);
         }
         Ok(())
     }
@@ -139,41 +152,52 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Watches that a client had on another connection: those that would have fired since the
-    /// zxid that it names fire now, the others are left. Nothing is checked, as in ZooKeeper.
-    fn set_watches(&mut self, xid: i32, body: &[u8]) -> Result<(), ErrorCode> {
-        let wanted: SetWatches = codec::from_slice(body).map_err(undecodable)?;
-        let seen = wanted.relative_zxid;
-        for path in &wanted.data_watches {
-            match self.view.get(path) {
-                None => self.event(EventType::NodeDeleted, path),
-                Some(node) if node.stat().mzxid > seen => {
-                    self.event(EventType::NodeDataChanged, path);
+    fn multi_read(&mut self, xid: i32, body: &[u8]) -> Result<(), ErrorCode> {
+        let Ok(multi) = Multi::decode(OpCode::MULTI_READ, body) else {
+            // ZooKeeper finds writes only when it comes to carry them out, and then answers both
+            // that it could not read the request and what it had done by then, which is nothing.
+            if Multi::decode(OpCode::MULTI, body).is_err() {
+                return Err(ErrorCode::MarshallingError);
+            }
+            let frame = reply::begin_frame(self.out);
+            reply::header(self.out, xid, self.zxid, ErrorCode::MarshallingError);
+            reply::multi_end(self.out);
+            reply::finish_frame(self.out, frame);
+            return Ok(());
+        };
+        let start = self.out.len();
+        let frame = reply::begin_frame(self.out);
+        reply::header(self.out, xid, self.zxid, ErrorCode::Ok);
+        for operation in multi.iter() {
+            let node = self.readable(operation.path());
+            match (operation, node) {
+                (_, Err(err)) => reply::multi_error(self.out, err),
+                (Operation::GetChildren(_), Ok(node)) => {
+                    let mut left = Some(REPLY_BYTES_MAX);
+                    let names = names_within(&mut left, node.children());
+                    reply::multi_get_children(self.out, names);
                 }
-                Some(_) => self.watches.add(WatchKind::Data, rooted(path), self.conn),
+                (_, Ok(node)) => reply::multi_get_data(self.out, node.data(), &node.stat()),
+            }
+            if self.out.len() - start > MULTI_READ_BYTES_MAX {
+                self.out.truncate(start);
+                return Err(ErrorCode::MarshallingError);
             }
         }
-        for path in &wanted.exist_watches {
-            match self.view.get(path) {
-                Some(_) => self.event(EventType::NodeCreated, path),
-                None => self.watches.add(WatchKind::Data, path, self.conn),
-            }
-        }
-        for path in &wanted.child_watches {
-            match self.view.get(path) {
-                None => self.event(EventType::NodeDeleted, path),
-                Some(node) if node.stat().pzxid > seen => {
-                    self.event(EventType::NodeChildrenChanged, path);
-                }
-                Some(_) => self.watches.add(WatchKind::Child, rooted(path), self.conn),
-            }
-        }
-        reply::bare(self.out, xid, self.zxid, ErrorCode::Ok);
+        reply::multi_end(self.out);
+        reply::finish_frame(self.out, frame);
         Ok(())
     }
 
-    fn event(&mut self, event: EventType, path: &str) {
-        reply::event(self.out, NO_ZXID, event, path);
+    fn who_am_i(&mut self, xid: i32) {
+        let frame = reply::begin_frame(self.out);
+        reply::header(self.out, xid, self.zxid, ErrorCode::Ok);
+        reply::int(self.out, self.ids.len() as i32);
+        for id in self.ids {
+            reply::string(self.out, &id.scheme);
+            reply::string(self.out, user_name(id));
+        }
+        reply::finish_frame(self.out, frame);
     }
 
     /// The znode of `path`, if it is there and the connection may read it.
@@ -188,20 +212,23 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// Whom an id stands for: a digest id without its digest.
+fn user_name(id: &Id) -> &str {
+    match id.scheme.as_str() {
+        "digest" => id.id.split(':').next().unwrap_or(""),
+        _ => &id.id,
+    }
+}
+
 /// What getACL shows for the null ACL.
 fn open_to_all() -> Acl {
     let id = Id { scheme: "world".to_owned(), id: "anyone".to_owned() };
     Acl { perms: perms::ALL, id }
 }
 
-/// The path under which a watch is kept: the root answers to the empty path, too.
-fn rooted(path: &str) -> &str {
-    if path.is_empty() { "/" } else { path }
-}
-
 /// ZooKeeper cannot tell a path that is not UTF-8 from one with odd characters, and no znode has
 /// such a path.
-fn undecodable(error: DecodeError) -> ErrorCode {
+pub(super) fn undecodable(error: DecodeError) -> ErrorCode {
     match error {
         DecodeError::NotUtf8 { .. } => ErrorCode::NoNode,
         _ => ErrorCode::MarshallingError,

@@ -402,7 +402,7 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_refused_at_once_and_the_connection_closed() {
-        for op in [-1, 0, 13, 17, 20, 22, 99, 103, 104, 106, 107, -10] {
+        for op in [-1, 0, 13, 20, 99, 108, -10] {
             let mut fixture = Fixture::new();
             let client = fixture.client();
             let burst = [write(1), request(2, OpCode(op), &[0; 30]), write(3)];

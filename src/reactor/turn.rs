@@ -139,6 +139,7 @@ impl<S: Sockets> Turn<S> {
             // Early, so that the log's flush begins while the rest of the turn goes on.
             self.hand_over();
             self.take_messages();
+            self.reactor.go_on_with_long_work();
             let lapse_ms = self.reactor.lapse();
             self.reactor.resume();
             self.hand_over();
@@ -306,7 +307,7 @@ mod tests {
     use std::thread::JoinHandle;
 
     use super::*;
-    use crate::admin::report::ReactorAsk;
+    use crate::admin::report::{Details, ReactorAsk};
     use crate::consensus::handoff::{Answers, Entry, Outcome, Published};
     use crate::ids::SessionId;
     use crate::jute::error_code::ErrorCode;
@@ -469,7 +470,8 @@ mod tests {
         let mut clients: Vec<_> = (0..9).map(|_| server.session()).collect();
         for inbox in &server.inboxes {
             let (to, report) = sync_channel(1);
-            let ask = ReactorAsk::Report { connections: true, watches: true, to };
+            let details = Details { connections: true, ..Details::default() };
+            let ask = ReactorAsk::Report { details, to };
             inbox.send(ReactorMessage::Ask(ask)).unwrap();
             let report = report.recv_timeout(Duration::from_secs(5)).unwrap();
             assert_eq!((report.connections, report.connection_list.len()), (3, 3));

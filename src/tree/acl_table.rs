@@ -66,14 +66,23 @@ impl AclTable {
 
     /// The ACL with this number; empty for `AclId::OPEN`.
     pub fn get(&self, id: AclId) -> &[Acl] {
+        self.entry(id).map_or(&[], |entry| &entry.acl)
+    }
+
+    /// As `get`, to be kept.
+    pub fn shared(&self, id: AclId) -> Arc<[Acl]> {
+        self.entry(id).map_or_else(|| Arc::from([]), |entry| Arc::clone(&entry.acl))
+    }
+
+    fn entry(&self, id: AclId) -> Option<&Entry> {
         if id == AclId::OPEN {
-            return &[];
+            return None;
         }
         let entry = self.place(id.0).map_or(ptr::null_mut(), |place| place.load(Acquire));
         assert!(!entry.is_null(), "no ACL has the number {}", id.0);
         // SAFETY: an entry is freed after the last version that refers to it, and whoever has the
         // number of an ACL that is there sees such a version, or is the writer.
-        unsafe { &(*entry).acl }
+        Some(unsafe { &*entry })
     }
 
     /// The place for `number`, with its bucket made if need be. For the writer.

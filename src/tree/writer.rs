@@ -4,6 +4,8 @@
 //! is not published can be taken back. Semantics of application are ZooKeeper's (`DataTree`): the
 //! checks of versions, ACLs, quotas and paths are made before, by the consensus core.
 
+use std::sync::Arc;
+
 use thiserror::Error;
 
 use super::acl_table::AclId;
@@ -408,6 +410,11 @@ impl Writer {
     /// The ACL with this number; empty for `AclId::OPEN`.
     pub fn acl(&self, id: AclId) -> &[Acl] {
         self.history.shared().acls.get(id)
+    }
+
+    /// The ACL with this number, to be kept; empty for `AclId::OPEN`.
+    pub fn shared_acl(&self, id: AclId) -> Arc<[Acl]> {
+        self.history.shared().acls.shared(id)
     }
 
     /// How much there is on the newest version.

@@ -226,9 +226,9 @@ pub fn effects(published: &Published) -> Vec<String> {
     let path =
         |range: &std::ops::Range<u32>| &published.paths[range.start as usize..range.end as usize];
     let told = published.effects.iter().map(|effect| match effect {
-        Effect::Created { path: at } => format!("+{}", path(at)),
-        Effect::Deleted { path: at } => format!("-{}", path(at)),
-        Effect::DataChanged { path: at } => format!("={}", path(at)),
+        Effect::Created { path: at, .. } => format!("+{}", path(at)),
+        Effect::Deleted { path: at, .. } => format!("-{}", path(at)),
+        Effect::DataChanged { path: at, .. } => format!("={}", path(at)),
         Effect::SessionClosed { .. } => "x".to_owned(),
     });
     told.collect()

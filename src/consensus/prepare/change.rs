@@ -5,6 +5,7 @@ use crate::jute::error_code::ErrorCode;
 use crate::jute::records::Stat;
 use crate::jute::request::{PathVersion, SetAcl, SetData};
 use crate::jute::txn;
+use crate::tree::AclId;
 use crate::tree::acl::perms;
 use crate::tree::path;
 
@@ -44,17 +45,28 @@ impl Write<'_> {
         if node.num_children() > 0 {
             return Err(ErrorCode::NotEmpty);
         }
-        self.remove(path);
+        let acls = (node.acl_id(), parent.acl_id());
+        self.remove_known(path, acls);
         txn::encode_delete(self.record, path);
         Ok(Done::Deleted)
     }
 
-    /// Deletes a znode that is known to be there, without children.
-    pub(super) fn remove(&mut self, path: &str) {
+    /// Deletes a znode that is known to be there, without children. `acls` are its own and its
+    /// parent's.
+    fn remove_known(&mut self, path: &str, acls: (AclId, AclId)) {
         let gone = self.tree.delete(path);
         gone.unwrap_or_else(|error| panic!("{path} was checked at {}: {error}", self.zxid));
         let path = self.changes.keep_path(path);
-        self.changes.effect(Effect::Deleted { path });
+        let acl = self.changes.keep_acl(self.tree, acls.0);
+        let parent_acl = self.changes.keep_acl(self.tree, acls.1);
+        self.changes.effect(Effect::Deleted { path, acl, parent_acl });
+    }
+
+    /// Deletes a znode without children, as the server itself does.
+    pub(super) fn remove(&mut self, path: &str) {
+        let acl_of = |path: &str| self.tree.get(path).map_or(AclId::OPEN, |node| node.acl_id());
+        let acls = (acl_of(path), acl_of(path::parent(path).unwrap_or("/")));
+        self.remove_known(path, acls);
     }
 
     /// Prepares a setData, alone or in a multi.
@@ -63,7 +75,7 @@ impl Write<'_> {
         valid(set.path)?;
         let node = self.tree.get(set.path).ok_or(ErrorCode::NoNode)?;
         self.client.may(perms::WRITE, node.acl())?;
-        let before = node.stat();
+        let (before, acl) = (node.stat(), node.acl_id());
         let more = i64::from(length(set.data)) - i64::from(before.data_length);
         self.quotas.check(self.tree, set.path, (0, more), self.now_ms)?;
         let version = next_version(before.version, set.version)?;
@@ -71,7 +83,8 @@ impl Write<'_> {
         done.unwrap_or_else(|error| panic!("{} was checked at {}: {error}", set.path, self.zxid));
         txn::encode_set_data(self.record, set.path, set.data, version);
         let path = self.changes.keep_path(set.path);
-        self.changes.effect(Effect::DataChanged { path });
+        let acl = self.changes.keep_acl(self.tree, acl);
+        self.changes.effect(Effect::DataChanged { path, acl });
         Ok(Done::Set(Stat {
             mzxid: self.zxid.bits(),
             mtime: self.time_ms,

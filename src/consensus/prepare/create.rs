@@ -72,6 +72,7 @@ impl Write<'_> {
         let parent = self.tree.get(parent_path).ok_or(ErrorCode::NoNode)?;
         self.client.may(perms::CREATE, parent.acl())?;
         let counter = parent.stored().cversion;
+        let parent_acl = parent.acl_id();
         let parent_is_ephemeral = matches!(parent.owner(), Owner::Session(_));
 
         let mark = self.changes.mark();
@@ -112,7 +113,9 @@ impl Write<'_> {
                 txn::encode_create(record, path, data, stored_acl, ephemeral, cversion);
             }
         }
-        self.changes.effect(Effect::Created { path: kept.clone() });
+        let acl = self.changes.keep_acl(self.tree, acl);
+        let parent_acl = self.changes.keep_acl(self.tree, parent_acl);
+        self.changes.effect(Effect::Created { path: kept.clone(), acl, parent_acl });
         Ok(Done::Created { op, path: kept, stat: self.new_stat(kind.owner, data) })
     }
 
