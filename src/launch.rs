@@ -76,7 +76,7 @@ impl Consensus {
         let (inbox, reactors) = (inboxes.consensus.clone(), inboxes.reactors.clone());
         let settings = PrepareSettings {
             extended_types: config.extended_types,
-            skip_acl: config.skip_acl,
+            rules: config.auth.rules.clone(),
             enforce_quota: config.enforce_quota,
             reaping: config.reaping,
         };

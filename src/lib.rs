@@ -1,10 +1,11 @@
 //! Ringkeeper: a coordination server, wire-compatible with Apache ZooKeeper.
 //!
 //! The folders follow a request's path: `reactor` (connections, reads, watches), `consensus`
-//! (writes, sessions), `zab` (agreement), `log` (durability), over `tree` (the znodes), `jute`
-//! (the wire) and `rt` (cores, sockets, files).
+//! (writes, sessions), `zab` (agreement), `log` (durability), over `tree` (the znodes), `auth`
+//! (who may do what), `jute` (the wire) and `rt` (cores, sockets, files).
 
 pub mod admin;
+pub mod auth;
 pub mod client;
 pub mod config;
 pub mod consensus;

@@ -118,6 +118,9 @@ pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// Bytes of a configuration file. A longer one is refused: it is something else.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 
+/// Bytes of a file of SASL credentials. A longer one is refused: it is something else.
+pub const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
+
 /// Readers of one tree: the reactors, snapshots, and what the consensus core has. More is an error
 /// of our own.
 pub const TREE_READERS_MAX: usize = REACTORS_MAX + 16;

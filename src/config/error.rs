@@ -40,6 +40,8 @@ pub enum ConfigError {
     Missing { file: PathBuf, key: &'static str, why: &'static str },
     #[error("{place}: {key}: {why}")]
     NotSupported { place: Place, key: String, why: &'static str },
+    #[error("{place}: {key}: {}: {why}", file.display())]
+    Credentials { place: Place, key: &'static str, file: PathBuf, why: String },
     #[error("{place}: {key} is {given:?}: {error}")]
     UnknownHost { place: Place, key: &'static str, given: String, error: std::io::Error },
     #[error(

@@ -6,8 +6,10 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::auth;
 use super::cores::{CpuId, allowed};
 use super::error::{ConfigError, Notice};
 use super::keys::{Bearing, bearing, near};
@@ -117,8 +119,7 @@ pub fn parse(
         .unwrap_or(GROUP_COMMIT_BYTES_MAX);
     force_sync(&mut values)?;
     let fsync_ms = values.number("fsync.warningthresholdms", 0..=3_600_000, MS)?;
-    let super_digest = super_digest(&mut values)?;
-    let skip_acl = values.choice("skipACL", YES, false)?;
+    let auth = auth::policy(&mut values)?;
     let extended_types = values.choice("extendedTypesEnabled", TRUE, false)?;
     let reaping = reaping(&mut values)?;
     let enforce_quota = values.choice("enforceQuota", TRUE, false)?;
@@ -127,7 +128,7 @@ pub fn parse(
     let ring_depth = ring_depth(&mut values)?;
     let spin_us = values.number("ringkeeper.spinBeforePark", 0..=1_000_000, "microseconds")?;
     leftovers(&mut values)?;
-    if skip_acl {
+    if auth.rules.skip_acl {
         let means = "ACLs are not checked, so every client may do anything";
         values.notices.push(Notice::Unsafe { file: file.to_owned(), key: "skipACL", means });
     }
@@ -152,8 +153,7 @@ pub fn parse(
         segment_bytes,
         group_commit_bytes,
         fsync_warning: Duration::from_millis(fsync_ms.unwrap_or(1000)),
-        super_digest,
-        skip_acl,
+        auth: Arc::new(auth),
         extended_types,
         reaping,
         enforce_quota,
@@ -362,20 +362,6 @@ fn segment_bytes(values: &mut Values) -> Result<u64, ConfigError> {
     Ok(kib.clamp(*range.start(), *range.end()) * 1024)
 }
 
-/// `super:HASH`, as `DigestAuthenticationProvider` prints it. The value is not repeated in the
-/// error: it is as good as a password to whoever can guess weak ones.
-fn super_digest(values: &mut Values) -> Result<Option<String>, ConfigError> {
-    const KEY: &str = "DigestAuthenticationProvider.superDigest";
-    let Some(mut given) = values.text(KEY) else { return Ok(None) };
-    match given.text.split_once(':') {
-        Some((user, hash)) if !user.is_empty() && !hash.is_empty() => Ok(Some(given.text)),
-        _ => {
-            given.text = "(not shown)".to_owned();
-            Err(values.wrong(KEY, &given, "USER:HASH, the hash in base64"))
-        }
-    }
-}
-
 /// A power of two, as the kernel wants it.
 fn ring_depth(values: &mut Values) -> Result<u32, ConfigError> {
     const KEY: &str = "ringkeeper.ringDepth";
@@ -465,7 +451,7 @@ mod tests {
         assert_eq!(config.snapshot_log_bytes.map(NonZeroU64::get), Some(4 << 30));
         assert_eq!((config.snapshots_retained, config.purge_interval), (3, None));
         assert_eq!(config.segment_bytes, 64 << 20);
-        assert!(!config.skip_acl && !config.extended_types && !config.enforce_quota);
+        assert!(!config.auth.rules.skip_acl && !config.extended_types && !config.enforce_quota);
         assert_eq!(config.reaping, Reaping::default());
         assert_eq!(config.fsync_warning, Duration::from_secs(1));
         assert_eq!(config.four_letter_words, Whitelist::SRVR);
@@ -530,12 +516,12 @@ mod tests {
         assert_eq!(config.snapshots_retained, 13);
         assert_eq!(config.purge_interval, Some(Duration::from_secs(14 * 3600)));
         assert_eq!(config.segment_bytes, 2 << 20);
-        assert!(config.skip_acl && config.extended_types && config.enforce_quota);
+        assert!(config.auth.rules.skip_acl && config.extended_types && config.enforce_quota);
         let Reaping { check_interval_ms, per_minute, never_used_ms } = config.reaping;
         assert_eq!((check_interval_ms.get(), per_minute.get()), (16, 17));
         assert_eq!(never_used_ms.map(NonZeroU64::get), Some(18));
         assert_eq!(config.fsync_warning, Duration::from_millis(15));
-        assert_eq!(config.super_digest.as_deref(), Some("super:abc="));
+        assert!(config.auth.super_digest.as_ref().is_some_and(|digest| digest.is("super:abc=")));
         assert!(config.four_letter_words.allows(FourLetterWord::Mntr));
         assert!(!config.four_letter_words.allows(FourLetterWord::Stat));
         assert_eq!(config.ring_depth, 256);

@@ -5,6 +5,7 @@
 //! again. What an operator should know but what stops nobody becomes a `Notice`.
 //! `docs/configuration.md` explains every key.
 
+mod auth;
 pub mod cores;
 pub mod error;
 mod keys;

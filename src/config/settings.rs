@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cores::CorePlan;
 use crate::admin::word::Whitelist;
+use crate::auth::policy::Policy;
 use crate::consensus::reap::Reaping;
 
 /// All that an operator can set. Made by `load`; every value is in its range and they fit each
@@ -56,10 +58,8 @@ pub struct Config {
     pub group_commit_bytes: usize,
     /// `fsync.warningthresholdms`: a flush that takes longer is logged.
     pub fsync_warning: Duration,
-    /// `DigestAuthenticationProvider.superDigest`: who may do anything.
-    pub super_digest: Option<String>,
-    /// `skipACL`: ACLs are kept but not checked.
-    pub skip_acl: bool,
+    /// Who clients are and what they may do.
+    pub auth: Arc<Policy>,
     /// `extendedTypesEnabled`: TTL znodes.
     pub extended_types: bool,
     /// `znode.container.checkIntervalMs`, `.maxPerMinute` and `.maxNeverUsedIntervalMs`: when

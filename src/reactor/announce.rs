@@ -10,7 +10,7 @@ use crate::jute::opcode::OpCode;
 use crate::jute::records::EventType;
 use crate::jute::reply;
 use crate::limits::EVENT_BYTES_WAITING_MAX;
-use crate::tree::acl::{self, perms};
+use crate::tree::acl::perms;
 use crate::tree::path;
 
 use super::connection::Halts;
@@ -134,7 +134,7 @@ impl Reactor {
                 Some((known, may)) if known == identity => may,
                 _ => {
                     let ids = self.identities.ids(identity);
-                    self.settings.skip_acl || acl::allows(list, perms::READ, ids)
+                    self.settings.auth.rules.allow(list, perms::READ, ids)
                 }
             };
             last = Some((identity, may));
@@ -228,9 +228,9 @@ mod tests {
     use crate::limits::EVENT_BYTES_WAITING_MAX;
     use crate::reactor::depart::Leave;
     use crate::reactor::fixture::{
-        Change, Fixture, SESSION, add_watch, answer, event, replied, request, watching, write,
+        Change, Fixture, SESSION, add_watch, answer, digest_id, event, replied, request, watching,
+        write,
     };
-    use crate::tree::acl;
 
     const READS: [OpCode; 3] = [OpCode::EXISTS, OpCode::GET_DATA, OpCode::GET_CHILDREN];
 
@@ -299,7 +299,7 @@ mod tests {
             fixture.reactor.receive(client.slot, &watch);
             fixture.output(client);
         }
-        let private = fixture.private(&acl::digest_id("user:pw").id);
+        let private = fixture.private(&digest_id("user:pw").id);
         let txn = fixture.create_with("/private", b"", private);
         fixture.publish(&[txn], vec![], &[]);
         assert_eq!(fixture.frames(stranger), []);
@@ -312,7 +312,7 @@ mod tests {
         let owner = fixture.client();
         let auth = b"\0\0\0\0\0\0\0\x06digest\0\0\0\x07user:pw";
         fixture.reactor.receive(owner.slot, &request(-4, OpCode::AUTH, auth));
-        let private = fixture.private(&acl::digest_id("user:pw").id);
+        let private = fixture.private(&digest_id("user:pw").id);
         let txn = fixture.create_with("/private", b"", private);
         fixture.publish(&[txn], vec![], &[]);
         fixture.reactor.receive(owner.slot, &watching(1, OpCode::GET_DATA, "/private", true));
@@ -411,7 +411,7 @@ mod tests {
             fixture.reactor.receive(client.slot, &add_watch(1, "/a", 0));
             fixture.output(client);
         }
-        let private = vec![Acl { perms: 31, id: acl::digest_id("user:pw") }];
+        let private = vec![Acl { perms: 31, id: digest_id("user:pw") }];
         let change = |make: fn(String, (Vec<Acl>, Vec<Acl>)) -> Change, acl: &Vec<Acl>| {
             make("/a".to_owned(), (acl.clone(), Vec::new()))
         };

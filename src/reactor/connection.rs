@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::admin::report::{ConnectionReport, ConnectionSession};
 use crate::admin::word::FourLetterWord;
+use crate::auth::sasl::Exchange;
 use crate::consensus::handoff::IdentityIndex;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::opcode::OpCode;
@@ -109,6 +110,9 @@ pub struct Connection {
     pub identity: IdentityIndex,
     /// Sets that it had before and that requests in the pipeline may still name.
     pub old_identities: Vec<IdentityIndex>,
+    /// It has proved what the configuration wants proved, so that it may do more than that.
+    pub admitted: bool,
+    pub sasl: Exchange,
     pub tally: Tally,
 }
 
@@ -146,6 +150,8 @@ impl Connection {
             pipeline: Pipeline::default(),
             identity,
             old_identities: Vec::new(),
+            admitted: true,
+            sasl: Exchange::default(),
             tally: Tally::default(),
         }
     }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::auth::digest::DigestAlgorithm;
 use crate::consensus::handoff::{
     AclIndex, Answer, Answers, Effect, Outcome, Published, PublishedTxn, Submission,
 };
@@ -18,6 +19,11 @@ use super::admission::Admission;
 use super::depart::Leave;
 use super::serve::Reactor;
 use super::settings::Settings;
+
+/// The id that `user:password` proves.
+pub fn digest_id(user_and_password: &str) -> Id {
+    DigestAlgorithm::Sha1.id(user_and_password)
+}
 
 /// The first session that a test gets.
 pub const SESSION: SessionId = SessionId::from_bits(0x0100_0000_0000_0001);

@@ -43,6 +43,8 @@ pub fn greet(request: &ConnectRequest, applied: Zxid, settings: &Settings) -> Gr
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// Settings that a test can adjust.
@@ -54,8 +56,7 @@ pub(super) mod tests {
             handshake_ms: 10_000,
             touch_ms: 1_000,
             outstanding_max: 1_000,
-            super_digest: None,
-            skip_acl: false,
+            auth: Arc::default(),
         }
     }
 

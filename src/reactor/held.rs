@@ -52,7 +52,7 @@ impl Reactor {
                         zxid: self.applied,
                         conn: connection.id,
                         ids: self.identities.ids(identity),
-                        skip_acl: self.settings.skip_acl,
+                        rules: &self.settings.auth.rules,
                         watches: &mut self.watches,
                         out: &mut connection.out,
                     };

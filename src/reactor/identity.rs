@@ -5,7 +5,6 @@
 //! after the last.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::consensus::handoff::{Entry, IdentityIndex, Submission};
@@ -73,22 +72,18 @@ impl Identities {
     }
 }
 
-/// The id that every connection has: where it comes from.
-pub fn ip_id(address: IpAddr) -> Id {
-    Id { scheme: "ip".to_owned(), id: address.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::ids::of_address;
     use crate::ids::ReactorId;
 
     #[test]
     fn connections_with_equal_ids_share_a_number_until_the_last_is_gone() {
         let mut identities = Identities::default();
         let mut submission = Submission::new(ReactorId(0));
-        let one = [ip_id("127.0.0.1".parse().unwrap())];
-        let two = [ip_id("10.0.0.1".parse().unwrap())];
+        let one = [of_address("127.0.0.1".parse().unwrap())];
+        let two = [of_address("10.0.0.1".parse().unwrap())];
         let first = identities.acquire(&one, &mut submission);
         assert_eq!(identities.acquire(&one, &mut submission), first);
         let second = identities.acquire(&two, &mut submission);

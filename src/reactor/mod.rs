@@ -7,6 +7,7 @@
 pub mod admission;
 mod announce;
 mod answer;
+mod authenticate;
 mod connection;
 mod connections;
 mod counters;

@@ -1,20 +1,13 @@
-//! How a connection begins: four-letter word or connect request, session, authentication.
+//! How a connection begins: four-letter word or connect request, session.
 
 use crate::admin::word::FourLetterWord;
 use crate::consensus::handoff::Entry;
 use crate::ids::{ConnId, SessionId, Zxid};
-use crate::jute::codec;
-use crate::jute::decode::{Cursor, DecodeError};
-use crate::jute::error_code::ErrorCode;
-use crate::jute::records::{ConnectRequest, Id};
+use crate::jute::records::ConnectRequest;
 use crate::jute::reply;
-use crate::jute::request::Header;
-use crate::limits::{AUTH_ID_BYTES_MAX, AUTH_IDS_MAX};
-use crate::tree::acl;
 
 use super::connection::{Departure, Halts, Stage};
 use super::handshake::{self, Greeting};
-use super::identity::ip_id;
 use super::serve::Reactor;
 
 impl Reactor {
@@ -109,54 +102,6 @@ impl Reactor {
         reply::refuse_session(&mut connection.out, refused(read_only));
         self.close_after_output(conn.slot);
     }
-
-    /// An auth packet: answered at once, whatever waits, and it counts for what comes behind it.
-    pub(super) fn authenticate(&mut self, slot: u32, header: Header, body: &[u8]) {
-        let connection = self.connections.at(slot);
-        let mut ids = self.identities.ids(connection.identity).to_vec();
-        let proved = match prove(body) {
-            Ok(Proof::Ip) => Some(ip_id(connection.address.ip())),
-            Ok(Proof::Digest(id)) => Some(id),
-            Ok(Proof::Unknown) => None,
-            Err(error) => {
-                tracing::debug!(slot, %error, "an auth packet that cannot be read");
-                let err = ErrorCode::MarshallingError;
-                reply::bare(&mut connection.out, header.xid, self.applied, err);
-                self.counters.packets_sent += 1;
-                return;
-            }
-        };
-        let room = ids.len() < AUTH_IDS_MAX;
-        let added = proved.filter(|_| room).is_some_and(|proved| {
-            let is_super = proved.scheme == "digest"
-                && self.settings.super_digest.as_deref() == Some(proved.id.as_str());
-            let super_id = is_super.then(|| Id { scheme: "super".to_owned(), id: String::new() });
-            for id in std::iter::once(proved).chain(super_id) {
-                if !ids.contains(&id) {
-                    ids.push(id);
-                }
-            }
-            let bytes: usize = ids.iter().map(|id| id.scheme.len() + id.id.len()).sum();
-            bytes <= AUTH_ID_BYTES_MAX
-        });
-        if !added {
-            let err = ErrorCode::AuthFailed;
-            self.clients.auth_failures += 1;
-            reply::bare(&mut connection.out, header.xid, Zxid::ZERO, err);
-            self.counters.packets_sent += 1;
-            return self.close_after_output(slot);
-        }
-        reply::bare(&mut connection.out, header.xid, Zxid::ZERO, ErrorCode::Ok);
-        self.counters.packets_sent += 1;
-        let new = self.identities.acquire(&ids, &mut self.submission);
-        let old = std::mem::replace(&mut connection.identity, new);
-        // Reads that wait were asked under the old name.
-        if connection.pipeline.is_empty() || old == new {
-            self.identities.release(old, &mut self.submission);
-        } else {
-            connection.old_identities.push(old);
-        }
-    }
 }
 
 /// The `readOnly` byte of an answer, there exactly when the request had it. This server is never
@@ -165,56 +110,17 @@ fn refused(asked: Option<bool>) -> Option<bool> {
     asked.map(|_| false)
 }
 
-/// What an auth packet proves.
-enum Proof {
-    /// Where the client comes from, once more.
-    Ip,
-    /// Who it is.
-    Digest(Id),
-    /// Nothing: a scheme that has no provider here.
-    Unknown,
-}
-
-fn prove(body: &[u8]) -> Result<Proof, DecodeError> {
-    let mut cursor = Cursor::new(body);
-    let _ = cursor.int("type")?;
-    let scheme = cursor.text("scheme")?;
-    let auth: Option<serde_bytes::ByteBuf> = codec::from_cursor(&mut cursor)?;
-    Ok(match &*scheme {
-        "ip" => Proof::Ip,
-        "digest" => {
-            let auth = auth.unwrap_or_default();
-            Proof::Digest(acl::digest_id(&String::from_utf8_lossy(&auth)))
-        }
-        _ => Proof::Unknown,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use crate::consensus::handoff::Outcome;
     use crate::ids::{ConnId, SessionId};
     use crate::jute::opcode::OpCode;
     use crate::jute::records::ConnectResponse;
-    use crate::limits::AUTH_ID_BYTES_MAX;
     use crate::reactor::depart::Leave;
-    use crate::reactor::fixture::{
-        Fixture, SESSION, answer, connect_frame, request, settings, watching,
-    };
-    use crate::reactor::settings::Settings;
-    use crate::tree::acl;
+    use crate::reactor::fixture::{Fixture, SESSION, answer, connect_frame, watching};
 
     fn response(fixture: &mut Fixture, conn: ConnId) -> ConnectResponse {
         ConnectResponse::decode(&fixture.output(conn)[4..]).unwrap()
-    }
-
-    fn auth(scheme: &str, auth: &str) -> Vec<u8> {
-        let mut body = vec![0; 4];
-        for text in [scheme, auth] {
-            body.extend((text.len() as i32).to_be_bytes());
-            body.extend(text.as_bytes());
-        }
-        request(-4, OpCode::AUTH, &body)
     }
 
     fn gone(fixture: &mut Fixture) -> Vec<u32> {
@@ -313,74 +219,5 @@ mod tests {
         let client = fixture.client();
         fixture.reactor.receive(client.slot, b"ruok");
         assert_eq!(fixture.departures(), [(client.slot, Leave::Close { after_send: false })]);
-    }
-
-    #[test]
-    fn authentication_counts_for_what_comes_behind_it() {
-        let mut fixture = Fixture::new();
-        let private = fixture.private(&acl::digest_id("user:pw").id);
-        let txn = fixture.create_with("/private", b"", private);
-        let client = fixture.client();
-        fixture.publish(&[txn], vec![], &[]);
-        let burst = [
-            watching(1, OpCode::EXISTS, "/private", false),
-            auth("digest", "user:pw"),
-            watching(2, OpCode::EXISTS, "/private", false),
-            auth("ip", ""),
-        ];
-        fixture.reactor.receive(client.slot, &burst.concat());
-        let heads: Vec<_> = fixture.frames(client).iter().map(|it| (it.xid, it.err)).collect();
-        assert_eq!(heads, [(1, -102), (-4, 0), (2, 0), (-4, 0)]);
-        assert_eq!(fixture.entries(), ["DefineIdentity", "ForgetIdentity"]);
-    }
-
-    #[test]
-    fn the_super_user_may_do_anything() {
-        let super_digest = Some(acl::digest_id("super:secret").id);
-        let mut fixture = Fixture::with(Settings { super_digest, ..settings() });
-        let private = fixture.private("nobody:x");
-        let txn = fixture.create_with("/private", b"", private);
-        let client = fixture.client();
-        fixture.publish(&[txn], vec![], &[]);
-        let read = watching(1, OpCode::EXISTS, "/private", false);
-        fixture.reactor.receive(client.slot, &[auth("digest", "super:guess"), read].concat());
-        assert_eq!(fixture.frames(client)[1].err, -102);
-        let read = watching(2, OpCode::EXISTS, "/private", false);
-        fixture.reactor.receive(client.slot, &[auth("digest", "super:secret"), read].concat());
-        assert_eq!(fixture.frames(client)[1].err, 0);
-    }
-
-    #[test]
-    fn an_unknown_scheme_fails_and_closes() {
-        let mut fixture = Fixture::new();
-        let client = fixture.client();
-        fixture.reactor.receive(client.slot, &auth("nosuch", "x"));
-        let frames = fixture.frames(client);
-        assert_eq!((frames[0].xid, frames[0].zxid, frames[0].err), (-4, 0, -115));
-        assert_eq!(gone(&mut fixture), [client.slot]);
-    }
-
-    #[test]
-    fn ids_without_end_are_refused() {
-        let mut fixture = Fixture::new();
-        let client = fixture.client();
-        for number in 0..100 {
-            fixture.reactor.receive(client.slot, &auth("digest", &format!("u{number}:p")));
-        }
-        assert_eq!(fixture.frames(client).last().unwrap().err, -115);
-        assert_eq!(gone(&mut fixture), [client.slot]);
-    }
-
-    #[test]
-    fn ids_of_too_many_bytes_are_refused() {
-        let mut fixture = Fixture::new();
-        let client = fixture.client();
-        let user = "u".repeat(AUTH_ID_BYTES_MAX / 2 - 100);
-        for number in 0..3 {
-            fixture.reactor.receive(client.slot, &auth("digest", &format!("{user}{number}:p")));
-        }
-        let errors: Vec<i32> = fixture.frames(client).iter().map(|frame| frame.err).collect();
-        assert_eq!(errors, [0, 0, -115]);
-        assert_eq!(gone(&mut fixture), [client.slot]);
     }
 }

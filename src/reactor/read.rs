@@ -7,6 +7,7 @@
 //! znode is there; getACL needs READ or ADMIN, and hides digests without ADMIN. A watch is left
 //! only on success, but by exists on a missing znode too.
 
+use crate::auth::rules::{Rules, masked};
 use crate::ids::{ConnId, Zxid};
 use crate::jute::decode::DecodeError;
 use crate::jute::error_code::ErrorCode;
@@ -15,7 +16,7 @@ use crate::jute::records::{Acl, Id};
 use crate::jute::reply;
 use crate::jute::request::{self, Header, Multi, Operation, PathWatch, XID_PING};
 use crate::limits::{MULTI_READ_BYTES_MAX, REPLY_BYTES_MAX};
-use crate::tree::acl::{self, perms};
+use crate::tree::acl::perms;
 use crate::tree::{AclId, NodeView, View};
 
 use super::watched_paths::Modes;
@@ -50,7 +51,7 @@ pub struct Reading<'a> {
     pub conn: ConnId,
     /// Who the connection was when it asked.
     pub ids: &'a [Id],
-    pub skip_acl: bool,
+    pub rules: &'a Rules,
     pub watches: &'a mut Watches,
     /// Where the reply goes.
     pub out: &'a mut Vec<u8>,
@@ -137,7 +138,7 @@ impl<'a> Reading<'a> {
     fn get_acl(&mut self, xid: i32, body: &[u8]) -> Result<(), ErrorCode> {
         let path = request::path(body).map_err(undecodable)?;
         let node = self.view.get(path).ok_or(ErrorCode::NoNode)?;
-        let may = |perm| self.skip_acl || acl::allows(node.acl(), perm, self.ids);
+        let may = |perm| self.rules.allow(node.acl(), perm, self.ids);
         let whole = may(perms::ADMIN);
         if !whole && !may(perms::READ) {
             return Err(ErrorCode::NoAuth);
@@ -147,7 +148,7 @@ impl<'a> Reading<'a> {
         } else if whole {
             reply::get_acl(self.out, xid, self.zxid, node.acl(), &node.stat());
         } else {
-            reply::get_acl(self.out, xid, self.zxid, &acl::masked(node.acl()), &node.stat());
+            reply::get_acl(self.out, xid, self.zxid, &masked(node.acl()), &node.stat());
         }
         Ok(())
     }
@@ -204,7 +205,7 @@ impl<'a> Reading<'a> {
     #[inline]
     fn readable(&self, path: &str) -> Result<NodeView<'a>, ErrorCode> {
         let node = self.view.get(path).ok_or(ErrorCode::NoNode)?;
-        if self.skip_acl || acl::allows(node.acl(), perms::READ, self.ids) {
+        if self.rules.allow(node.acl(), perms::READ, self.ids) {
             Ok(node)
         } else {
             Err(ErrorCode::NoAuth)

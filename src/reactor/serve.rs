@@ -3,8 +3,8 @@
 //! or channel inside, so that all of it is tested with plain bytes.
 //!
 //! Here: the state, and the way of a request until it is answered or put somewhere. `submit` has
-//! what goes to the consensus core, `held` what waits for it, `open` handshakes and authentication,
-//! `announce` what the consensus core publishes, `lapse` the passing of time, `depart` how
+//! what goes to the consensus core, `held` what waits for it, `open` handshakes,
+//! `authenticate` who clients are, `announce` what the consensus core publishes, `lapse` the passing of time, `depart` how
 //! connections end.
 
 use std::collections::{HashMap, VecDeque};
@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admin::report::ConnectionCounters;
+use crate::auth::ids::of_address;
 use crate::consensus::handoff::Submission;
 use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
 use crate::jute::error_code::ErrorCode;
@@ -25,7 +26,7 @@ use super::admission::Admission;
 use super::connection::{Halts, Stage};
 use super::connections::Connections;
 use super::counters::Counters;
-use super::identity::{Identities, ip_id};
+use super::identity::Identities;
 use super::read::{self, Reading};
 use super::settings::Settings;
 use super::watches::Watches;
@@ -141,9 +142,11 @@ impl Reactor {
 
     /// A client connected, and was admitted for this reactor. Its socket goes by the slot.
     pub fn connected(&mut self, address: SocketAddr) -> ConnId {
-        let ids = [ip_id(address.ip())];
+        let ids = [of_address(address.ip())];
         let identity = self.identities.acquire(&ids, &mut self.submission);
-        self.connections.add(address, identity, self.now_ms)
+        let conn = self.connections.add(address, identity, self.now_ms);
+        self.connections.at(conn.slot).admitted = self.settings.auth.admits(&ids);
+        conn
     }
 
     /// Bytes came from the client in `slot`.
@@ -250,6 +253,9 @@ impl Reactor {
             self.close_now(slot);
             return Served::Yes;
         };
+        if self.is_turned_away(slot, header) {
+            return Served::Yes;
+        }
         let served = match header.op {
             op if read::is_read(op) => self.read(slot, frame, header, body),
             OpCode::CREATE
@@ -265,6 +271,10 @@ impl Reactor {
             OpCode::SYNC => self.sync(slot, session, frame, header, body),
             OpCode::AUTH => {
                 self.authenticate(slot, header, body);
+                Served::Yes
+            }
+            OpCode::SASL => {
+                self.take_token(slot, header, body);
                 Served::Yes
             }
             _ => {
@@ -301,7 +311,7 @@ impl Reactor {
             zxid: self.applied,
             conn: connection.id,
             ids: self.identities.ids(connection.identity),
-            skip_acl: self.settings.skip_acl,
+            rules: &self.settings.auth.rules,
             watches: &mut self.watches,
             out: &mut connection.out,
         };
@@ -349,8 +359,9 @@ mod tests {
     use crate::consensus::handoff::Outcome;
     use crate::limits::{FRAME_BYTES_DEFAULT, REPLY_BYTES_WAITING_MAX};
     use crate::reactor::depart::Leave;
-    use crate::reactor::fixture::{Change, Fixture, answer, frame, request, watching, write, xids};
-    use crate::tree::acl;
+    use crate::reactor::fixture::{
+        Change, Fixture, answer, digest_id, frame, request, watching, write, xids,
+    };
 
     #[test]
     fn reads_are_answered_in_place_and_from_one_version() {
@@ -506,7 +517,7 @@ mod tests {
     #[test]
     fn a_znode_that_may_not_be_read_is_not() {
         let mut fixture = Fixture::new();
-        let id = acl::digest_id("user:pw").id;
+        let id = digest_id("user:pw").id;
         let private = fixture.private(&id);
         let txn = fixture.create_with("/private", b"secret", private);
         let client = fixture.client();

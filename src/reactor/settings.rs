@@ -1,5 +1,8 @@
 //! What a reactor needs of the configuration.
 
+use std::sync::Arc;
+
+use crate::auth::policy::Policy;
 use crate::config::settings::Config;
 
 /// The rules that every connection of a reactor is held to.
@@ -16,10 +19,8 @@ pub struct Settings {
     pub touch_ms: u64,
     /// Requests of this reactor under way above which clients that have some are not read from.
     pub outstanding_max: usize,
-    /// Who may do anything: a digest id.
-    pub super_digest: Option<String>,
-    /// ACLs are not checked.
-    pub skip_acl: bool,
+    /// Who clients are and what they may do.
+    pub auth: Arc<Policy>,
 }
 
 impl Settings {
@@ -33,8 +34,7 @@ impl Settings {
             handshake_ms: u64::try_from(config.handshake_timeout.as_millis()).unwrap_or(u64::MAX),
             touch_ms: u64::from(config.tick_ms / 2).max(1),
             outstanding_max: (config.outstanding_max.get() as usize / reactors.max(1)).max(1),
-            super_digest: config.super_digest.clone(),
-            skip_acl: config.skip_acl,
+            auth: Arc::clone(&config.auth),
         }
     }
 }

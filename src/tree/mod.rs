@@ -9,7 +9,7 @@
 //! * What a pin can see is not freed; what no pin can see is, in bounded steps of the writer.
 //! * All of a transaction is seen, or nothing of it.
 //!
-//! A request's way: [`path`] and [`acl`] check it, [`writer`] changes the newest version or
+//! A request's way: [`path`] checks it, [`writer`] changes the newest version or
 //! [`reader`] looks at a pinned one. Below: `znode` (how a node lies in memory), `index` (from a
 //! path's hash to nodes), `history` (undo and reclamation), `versions` and `pins` (what readers
 //! share with the writer), `acl_table`, `owned`, `quota`, `slab` (memory), `hash`.

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs;
 
+use ringkeeper::auth::digest::DigestAlgorithm;
 use ringkeeper::ids::SessionId;
 use ringkeeper::jute::decode::Cursor;
 use ringkeeper::jute::error_code::ErrorCode;
@@ -14,7 +15,6 @@ use ringkeeper::jute::records::{AuthPacket, ConnectRequest, ConnectResponse, Id}
 use ringkeeper::jute::request;
 use ringkeeper::jute::{codec, reply};
 use ringkeeper::limits::FRAME_BYTES_DEFAULT;
-use ringkeeper::tree::acl::digest_id;
 
 use super::server::{Server, path_version};
 
@@ -173,7 +173,7 @@ impl Player {
         }
         let text = String::from_utf8(packet.auth.unwrap().into_vec()).unwrap();
         let ids = &mut self.clients.get_mut(&conn).unwrap().ids;
-        ids.push(digest_id(&text));
+        ids.push(DigestAlgorithm::Sha1.id(&text));
         if text.starts_with("super:") {
             ids.push(id("super", ""));
         }

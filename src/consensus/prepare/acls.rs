@@ -1,21 +1,27 @@
 //! ACL lists of create and setACL, checked. Used by `create` and `change`.
 
+use crate::auth::rules::Rules;
 use crate::jute::error_code::ErrorCode;
 use crate::jute::records::{Acl, Id};
 use crate::jute::request::AclList;
 use crate::limits::ACL_ENTRIES_MAX;
-use crate::tree::acl;
 
 /// The checks, and the last list that passed them: nearly all requests of an application carry the
 /// same one, and comparing its bytes costs less than taking it apart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CheckedAcls {
+    rules: Rules,
     /// As it came; empty if the result depends on who asks.
     raw: Vec<u8>,
     stored: Vec<Acl>,
 }
 
 impl CheckedAcls {
+    /// Checks as `rules` say; no list has been checked yet.
+    pub fn new(rules: Rules) -> CheckedAcls {
+        CheckedAcls { rules, raw: Vec::new(), stored: Vec::new() }
+    }
+
     /// The list to be stored for one that a client with `ids` sent.
     ///
     /// # Errors
@@ -31,7 +37,7 @@ impl CheckedAcls {
         }
         let list = sent.to_vec();
         self.raw.clear();
-        self.stored = acl::check_list(&list, ids).map_err(|_| ErrorCode::InvalidAcl)?;
+        self.stored = self.rules.check_list(&list, ids).map_err(|_| ErrorCode::InvalidAcl)?;
         if self.stored.iter().any(|entry| entry.id.id.chars().any(|each| each > '\u{ffff}')) {
             return Err(ErrorCode::BadArguments);
         }

@@ -3,6 +3,7 @@
 use std::mem;
 use std::ops::Range;
 
+use crate::auth::rules::Rules;
 use crate::consensus::batch::{Batch, Changes};
 use crate::consensus::handoff::{IdentityIndex, Outcome};
 use crate::consensus::identities::Identities;
@@ -18,19 +19,18 @@ use crate::jute::reply;
 use crate::jute::request::{Create, Multi, PathVersion, SetAcl, SetData};
 use crate::jute::txn::{self, TxnHeader};
 use crate::tree::Writer;
-use crate::tree::acl;
 
 use super::acls::CheckedAcls;
 use super::multi::Failed;
 use super::quota::Enforcement;
 
 /// What the configuration says about writes.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// `extendedTypesEnabled`: whether there may be TTL znodes.
     pub extended_types: bool,
-    /// `zookeeper.skipACL`: whether ACLs are stored but not looked at.
-    pub skip_acl: bool,
+    /// What ids may do.
+    pub rules: Rules,
     /// `enforceQuota`: whether what exceeds a hard limit is refused.
     pub enforce_quota: bool,
     /// When containers and TTL znodes go.
@@ -107,13 +107,13 @@ pub(super) struct Write<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Client<'a> {
     pub ids: &'a [Id],
-    skip_acl: bool,
+    rules: &'a Rules,
 }
 
 impl Client<'_> {
     /// Whether the client may do `perm` to a znode with this ACL.
     pub fn may(self, perm: i32, acl: &[Acl]) -> Result<(), ErrorCode> {
-        let may = self.skip_acl || acl::allows(acl, perm, self.ids);
+        let may = self.rules.allow(acl, perm, self.ids);
         if may { Ok(()) } else { Err(ErrorCode::NoAuth) }
     }
 }
@@ -169,9 +169,9 @@ impl Prepare {
             tree,
             sessions,
             identities: Identities::new(reactors),
-            settings,
-            acls: CheckedAcls::default(),
+            acls: CheckedAcls::new(settings.rules.clone()),
             quotas: Enforcement::new(settings.enforce_quota),
+            settings,
             txn: Vec::new(),
             record: Vec::new(),
             multi_body: Vec::new(),
@@ -179,8 +179,8 @@ impl Prepare {
     }
 
     /// What the configuration says.
-    pub fn settings(&self) -> Settings {
-        self.settings
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// The transaction prepared last: header and record, as they travel in a PROPOSAL.
@@ -329,7 +329,7 @@ impl Prepare {
             changes,
             record: &mut self.record,
             extended_types: self.settings.extended_types,
-            client: Client { ids, skip_acl: self.settings.skip_acl },
+            client: Client { ids, rules: &self.settings.rules },
             allowed,
             session,
             zxid: stamp.zxid,
