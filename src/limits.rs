@@ -185,3 +185,16 @@ const _: () = assert!(
     PROPOSALS_WAITING_MAX / 2 + SUBMISSION_ENTRIES_MAX + SESSIONS_MAX < PROPOSALS_WAITING_MAX,
     "all sessions may expire on top of what is proposed"
 );
+
+/// Bytes of one packet between servers, behind its header. More, be it a learner's request or a
+/// leader's proposal, costs the link: no server writes such a packet.
+pub const QUORUM_PACKET_BYTES_MAX: usize = 64 << 20;
+
+/// Authentication ids that a learner may send along with a request.
+pub const QUORUM_PACKET_IDS_MAX: usize = 1024;
+
+/// Bytes of one message on the election port, as in ZooKeeper.
+pub const ELECTION_MESSAGE_BYTES_MAX: usize = 512 << 10;
+
+/// Bytes of the addresses in the first message on the election port, as in ZooKeeper.
+pub const ELECTION_ADDRESS_BYTES_MAX: usize = 2048;

@@ -2,9 +2,11 @@
 
 pub mod codec;
 pub mod decode;
+pub mod election;
 pub mod error_code;
 pub mod frame;
 pub mod opcode;
+pub mod quorum;
 pub mod records;
 pub mod reply;
 pub mod request;

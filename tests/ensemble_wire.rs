@@ -1,0 +1,163 @@
+//! What real ensembles said on their election and quorum ports (tests/vectors/ensemble): every
+//! message decodes, and encodes to the same bytes.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use ringkeeper::jute::election::{Hello, Notification};
+use ringkeeper::jute::quorum::{
+    ForwardedRequest, LearnerInfo, PacketType, QuorumPacket, decode_ack_epoch, decode_touched,
+    encode_ack_epoch, encode_touched,
+};
+use ringkeeper::jute::txn::Transaction;
+use serde_json::Value;
+
+/// What ends a snapshot on the wire, with its length.
+const SNAPSHOT_END: &[u8] = b"\0\0\0\x0aBenWasHere";
+
+/// The first eight bytes of an authentication between servers, which is not ours to read.
+const SASL_MAGIC: [u8; 8] = 0x5F24_3501_3501_EDCC_u64.to_be_bytes();
+
+/// One direction of one connection.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Direction {
+    FromConnecting,
+    FromAccepting,
+}
+
+fn captures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/ensemble");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 23);
+    files
+}
+
+/// The bytes of a capture's connections with this role, by connection and direction.
+fn streams(file: &Path, role: &str) -> BTreeMap<(u64, Direction), Vec<u8>> {
+    let mut wanted = Vec::new();
+    let mut streams = BTreeMap::new();
+    for line in std::fs::read_to_string(file).unwrap().lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let Some(conn) = event["conn"].as_u64() else { continue };
+        match event["ev"].as_str() {
+            Some("open") if event["role"] == role => wanted.push(conn),
+            Some("data") if wanted.contains(&conn) => {
+                let direction = match event["dir"].as_str() {
+                    Some(">") => Direction::FromConnecting,
+                    _ => Direction::FromAccepting,
+                };
+                let bytes: &mut Vec<u8> = streams.entry((conn, direction)).or_default();
+                bytes.extend(unhex(event["hex"].as_str().unwrap()));
+            }
+            _ => {}
+        }
+    }
+    streams
+}
+
+fn unhex(hex: &str) -> Vec<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16).unwrap() as u8;
+    hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+#[test]
+fn every_message_on_the_election_ports_is_read_and_written() {
+    let (mut hellos, mut notifications) = (0, 0);
+    for file in captures() {
+        for ((conn, direction), bytes) in streams(&file, "election") {
+            let place = format!("{} connection {conn}", file.display());
+            let mut rest = &bytes[..];
+            if direction == Direction::FromConnecting {
+                let (hello, length) = Hello::decode(rest).unwrap().expect(&place);
+                let mut written = Vec::new();
+                hello.encode(&mut written);
+                assert_eq!(written, rest[..length], "{place}");
+                rest = &rest[length..];
+                hellos += 1;
+            }
+            if rest.starts_with(&SASL_MAGIC) {
+                continue;
+            }
+            // A close may cut the last message short.
+            while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+                let Some(payload) = behind.get(..u32::from_be_bytes(*length) as usize) else {
+                    break;
+                };
+                let notification = Notification::decode(payload)
+                    .unwrap_or_else(|error| panic!("{place}: {error}"));
+                let mut written = Vec::new();
+                notification.encode(&mut written);
+                assert_eq!(written, payload, "{place}");
+                notifications += 1;
+                rest = &behind[payload.len()..];
+            }
+        }
+    }
+    println!("{hellos} hellos, {notifications} notifications");
+    assert!(hellos > 100 && notifications >= 300, "{hellos} hellos, {notifications} notifications");
+}
+
+#[test]
+fn every_packet_on_the_quorum_ports_is_read_and_written() {
+    let mut counts: BTreeMap<i32, usize> = BTreeMap::new();
+    for file in captures() {
+        for ((conn, _), bytes) in streams(&file, "quorum") {
+            let place = format!("{} connection {conn}", file.display());
+            if bytes.starts_with(&SASL_MAGIC) {
+                continue;
+            }
+            let mut rest = Bytes::from(bytes);
+            while let Some((packet, length)) =
+                QuorumPacket::decode(&rest).unwrap_or_else(|error| panic!("{place}: {error}"))
+            {
+                let mut written = Vec::new();
+                packet.encode(&mut written);
+                assert_eq!(written, rest[..length], "{place}");
+                check_body(&packet, &place);
+                *counts.entry(packet.kind.0).or_default() += 1;
+                rest = rest.slice(length..);
+                if packet.kind == PacketType::SNAP {
+                    let end = rest.windows(SNAPSHOT_END.len()).position(|it| it == SNAPSHOT_END);
+                    rest = rest.slice(end.expect(&place) + SNAPSHOT_END.len()..);
+                }
+            }
+        }
+    }
+    println!("{counts:?}");
+    let kinds: Vec<_> = counts.keys().copied().collect();
+    assert_eq!(kinds, (1..=19).collect::<Vec<_>>(), "a packet of every type");
+}
+
+/// A packet's data is what its type says, and is written as it was read.
+fn check_body(packet: &QuorumPacket, place: &str) {
+    let data = packet.data.clone().unwrap_or_default();
+    let wrong = |error: &dyn std::fmt::Display| -> ! { panic!("{place}: {packet:?}: {error}") };
+    match packet.kind {
+        PacketType::FOLLOWER_INFO | PacketType::OBSERVER_INFO => {
+            let info = LearnerInfo::decode(&data).unwrap_or_else(|error| wrong(&error));
+            assert_eq!(info.to_bytes(), data, "{place}");
+        }
+        PacketType::ACK_EPOCH => {
+            let current = decode_ack_epoch(&data).unwrap_or_else(|error| wrong(&error));
+            assert_eq!(encode_ack_epoch(current), data, "{place}");
+        }
+        PacketType::REQUEST => {
+            let request = ForwardedRequest::decode(&data).unwrap_or_else(|error| wrong(&error));
+            assert_eq!(request.to_bytes(), data, "{place}");
+        }
+        PacketType::PING if packet.data.is_some() => {
+            let touched = decode_touched(&data).unwrap_or_else(|error| wrong(&error));
+            assert_eq!(encode_touched(touched.into_iter()), data, "{place}");
+        }
+        PacketType::PROPOSAL | PacketType::INFORM => {
+            let txn = Transaction::decode(&data).unwrap_or_else(|error| wrong(&error));
+            // A malformed request makes a leader on the JVM propose an error under the zxid of the
+            // transaction before it; header and packet agree all the same.
+            assert_eq!(txn.header.zxid, packet.zxid, "{place}");
+        }
+        _ => {}
+    }
+}
