@@ -11,14 +11,13 @@ use ringkeeper::consensus::handoff::{Entry, IdentityIndex, Submission};
 use ringkeeper::consensus::prepare::write::{Prepare, Settings};
 use ringkeeper::consensus::recovery::State;
 use ringkeeper::consensus::sessions::Sessions;
-use ringkeeper::ids::{ConnId, Epoch, ReactorId, ServerId, SessionId, Zxid};
+use ringkeeper::ids::{ConnId, ReactorId, ServerId, SessionId, Zxid};
 use ringkeeper::jute::opcode::OpCode;
 use ringkeeper::jute::records::{Acl, Id};
 use ringkeeper::jute::reply;
 use ringkeeper::log::recover::Recover;
 use ringkeeper::tree::Writer;
-use ringkeeper::zab::quorum::Voters;
-use ringkeeper::zab::step::{Reign, Start};
+use ringkeeper::zab::step::Start;
 
 const BATCH: usize = 256;
 const CONN: ConnId = ConnId { slot: 0, tenant: 0 };
@@ -35,14 +34,7 @@ struct Server {
 impl Server {
     fn new() -> Server {
         let (tree, _) = Writer::new();
-        let start = Start {
-            me: ServerId::STANDALONE,
-            voters: Voters::alone(ServerId::STANDALONE),
-            accepted: Epoch::default(),
-            current: Epoch::default(),
-            last_logged: tree.newest(),
-            reign: Reign::Continued,
-        };
+        let start = Start::standalone(ServerId::STANDALONE, tree.newest());
         let sessions = Sessions::new(ServerId::STANDALONE, 2_000, 1);
         let prepare = Prepare::new(tree, sessions, 1, Settings::default());
         let core = Core::new(prepare, start, 1, MOMENT);

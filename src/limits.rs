@@ -198,3 +198,14 @@ pub const ELECTION_MESSAGE_BYTES_MAX: usize = 512 << 10;
 
 /// Bytes of the addresses in the first message on the election port, as in ZooKeeper.
 pub const ELECTION_ADDRESS_BYTES_MAX: usize = 2048;
+
+/// Bytes of committed transactions that a member keeps in memory to bring learners up to date
+/// with. More: the oldest are dropped, and a learner that lacks them is sent the log or a snapshot.
+pub const HISTORY_BYTES_MAX: usize = 64 << 20;
+
+/// Packets of the leader that a learner keeps while its disk works on what came before them. Full:
+/// it leaves the leader. The driver stops reading from the link long before.
+pub const LEARNER_PACKETS_WAITING_MAX: usize = 1 << 20;
+
+/// Syncs that may wait at a leader. Full: the next is refused.
+pub const SYNCS_WAITING_MAX: usize = 1 << 20;

@@ -7,6 +7,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
 use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport};
 use crate::consensus::batch::Batch;
 use crate::consensus::handoff::{Entry, Outcome, Published, Submission};
@@ -89,7 +91,7 @@ impl Core {
             reaped: Vec::new(),
             counters: Counters::default(),
         };
-        core.step(Input::Begin);
+        core.step(moment, Input::Begin);
         core.outputs.clear();
         assert!(core.zab.next_zxid().is_some(), "a standalone server leads at once");
         core
@@ -198,7 +200,7 @@ impl Core {
         match prepare(&mut self.prepare, stamp, &mut self.gathering) {
             Prepared::Txn => {
                 log(zxid, self.prepare.txn());
-                self.step(Input::Proposed(zxid));
+                self.step(moment, Input::Proposed(zxid, Bytes::new()));
                 self.counters.proposals += 1;
             }
             Prepared::Answered => {}
@@ -256,7 +258,7 @@ impl Core {
     /// Our log is durable through `zxid`: hands to `publish` the batches that are committed by
     /// that, in order. Readers may pin them.
     pub fn durable(&mut self, zxid: Zxid, moment: Moment, publish: impl FnMut(Published)) {
-        self.step(Input::Durable(zxid));
+        self.step(moment, Input::Durable(zxid));
         self.carry_out(moment, publish);
     }
 
@@ -270,9 +272,9 @@ impl Core {
         }
     }
 
-    fn step(&mut self, input: Input) {
+    fn step(&mut self, moment: Moment, input: Input) {
         // Nobody but this server takes part: there is no peer that could break the protocol.
-        let stepped = self.zab.step(input, &mut self.outputs);
+        let stepped = self.zab.step(moment.now_ms, input, &mut self.outputs);
         stepped.unwrap_or_else(|violation| panic!("our own step broke the protocol: {violation}"));
     }
 
@@ -281,9 +283,7 @@ impl Core {
         for output in outputs.drain(..) {
             match output {
                 Output::CommitThrough(zxid) => self.commit(zxid, moment, &mut publish),
-                Output::Lead | Output::WriteEpoch(_) => {
-                    unreachable!("a standalone server leads from its start on, in one epoch")
-                }
+                other => unreachable!("a standalone server has nobody to agree with: {other:?}"),
             }
         }
         self.outputs = outputs;

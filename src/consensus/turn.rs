@@ -20,7 +20,7 @@ use crate::consensus::prepare::write::{Prepare, Settings};
 use crate::consensus::publish::Publisher;
 use crate::consensus::sessions::Sessions;
 use crate::consensus::snapshots::{RequestSnapshot, SnapshotPolicy, SnapshotRequest, Snapshots};
-use crate::ids::{Epoch, ServerId};
+use crate::ids::ServerId;
 use crate::limits::{
     GROUP_COMMIT_BYTES_MAX, PROPOSALS_WAITING_MAX, SUBMISSIONS_PARKED_MAX, SUBMISSIONS_PER_TURN_MAX,
 };
@@ -30,8 +30,7 @@ use crate::rt::clock;
 use crate::rt::inbox::{RingInbox, TaskInbox};
 use crate::rt::timer::Sleep;
 use crate::tree::{Registry, Writer};
-use crate::zab::quorum::Voters;
-use crate::zab::step::{Reign, Start};
+use crate::zab::step::Start;
 
 /// How long to wait before trying again to give a batch to a reactor whose inbox is full, should it
 /// not say that it has drained it.
@@ -123,14 +122,7 @@ enum Woken {
 impl Turns {
     fn new(setup: Setup) -> Turns {
         let reactors = setup.reactors.len();
-        let start = Start {
-            me: setup.me,
-            voters: Voters::alone(setup.me),
-            accepted: Epoch::default(),
-            current: Epoch::default(),
-            last_logged: setup.log.last_appended(),
-            reign: Reign::Continued,
-        };
+        let start = Start::standalone(setup.me, setup.log.last_appended());
         let prepare = Prepare::new(setup.tree, setup.sessions, reactors, setup.settings);
         let mut snapshots = Snapshots::new(setup.snapshots, clock::boot_ms());
         snapshots.count(setup.logged.0, setup.logged.1);

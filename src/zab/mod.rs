@@ -1,11 +1,15 @@
-//! ZAB, the agreement on one order of transactions: a state machine that does no I/O.
+//! ZAB, the agreement on one order of transactions: state machines that do no I/O, for leaders,
+//! followers and observers. A standalone server is a leader whose own log is the quorum.
 //!
 //! `step::Zab::step` takes what happened and orders what is to be done. Stepped by
-//! `consensus::core` alone. For now the ensemble has one member, so the election is won at once
-//! and the leader's own log is the quorum; every phase has its place all the same.
+//! `consensus::core`; by the simulator (tests/sim) with whole ensembles.
 
+mod confirm;
 pub mod election;
-pub mod leader;
-pub mod proposals;
+mod history;
+mod leader;
+mod learner;
+pub mod packet;
 pub mod quorum;
 pub mod step;
+mod sync;

@@ -7,15 +7,14 @@ use ringkeeper::consensus::handoff::{
 use ringkeeper::consensus::prepare::write::{Prepare, Settings};
 use ringkeeper::consensus::recovery::State;
 use ringkeeper::consensus::sessions::Sessions;
-use ringkeeper::ids::{ConnId, Epoch, ReactorId, ServerId, SessionId, Zxid};
+use ringkeeper::ids::{ConnId, ReactorId, ServerId, SessionId, Zxid};
 use ringkeeper::jute::error_code::ErrorCode;
 use ringkeeper::jute::opcode::OpCode;
 use ringkeeper::jute::records::{Acl, Id};
 use ringkeeper::jute::reply;
 use ringkeeper::log::recover::Recover;
 use ringkeeper::tree::{Registry, StoredStat, Writer};
-use ringkeeper::zab::quorum::Voters;
-use ringkeeper::zab::step::{Reign, Start};
+use ringkeeper::zab::step::Start;
 
 pub const TICK_MS: u64 = 2_000;
 
@@ -58,14 +57,7 @@ impl Server {
     fn of(tree: Writer, registry: Registry, sessions: Sessions) -> Server {
         let settings =
             Settings { extended_types: true, enforce_quota: true, ..Settings::default() };
-        let start = Start {
-            me: ServerId::STANDALONE,
-            voters: Voters::alone(ServerId::STANDALONE),
-            accepted: Epoch::default(),
-            current: Epoch::default(),
-            last_logged: tree.newest(),
-            reign: Reign::Continued,
-        };
+        let start = Start::standalone(ServerId::STANDALONE, tree.newest());
         let prepare = Prepare::new(tree, sessions, 1, settings);
         let (now_ms, wall_ms) = (1_000, 1_700_000_000_000);
         let core = Core::new(prepare, start, 1, Moment { wall_ms, now_ms });
