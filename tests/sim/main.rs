@@ -17,7 +17,7 @@ use plant::PLANTS;
 use world::{Options, Summary, World};
 
 /// Seeds of a run of the test command.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1_000;
 /// Seeds within which each planted fault must be found.
 const PLANT_SEEDS: u64 = 3_000;
 
