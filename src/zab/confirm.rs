@@ -107,3 +107,86 @@ impl Confirmations {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: LinkId = LinkId(1);
+    const TWO: LinkId = LinkId(2);
+
+    fn zxid(bits: i64) -> Zxid {
+        Zxid::from_bits(bits)
+    }
+
+    fn ping(confirmations: &mut Confirmations) {
+        confirmations.pinged(ONE);
+        confirmations.pinged(TWO);
+    }
+
+    /// Whether the round ends, when both links are needed.
+    fn ends(confirmations: &mut Confirmations) -> bool {
+        confirmations.end_round(|answered| answered(ONE) && answered(TWO))
+    }
+
+    fn answered(confirmations: &mut Confirmations, committed: i64) -> Vec<Output> {
+        let mut out = Vec::new();
+        confirmations.answer(zxid(committed), &mut out);
+        out
+    }
+
+    #[test]
+    fn an_answer_to_an_older_ping_confirms_nothing() {
+        let mut confirmations = Confirmations::default();
+        ping(&mut confirmations);
+        confirmations.ask(7, zxid(1)).unwrap();
+        assert!(confirmations.begin_round());
+        ping(&mut confirmations);
+        confirmations.answered(ONE);
+        confirmations.answered(TWO);
+        assert!(!ends(&mut confirmations), "both answered what was sent before the sync");
+        confirmations.answered(ONE);
+        confirmations.answered(TWO);
+        assert!(ends(&mut confirmations));
+        assert_eq!(answered(&mut confirmations, 1), [Output::Synced(7)]);
+    }
+
+    #[test]
+    fn who_comes_while_a_round_runs_waits_for_the_next() {
+        let mut confirmations = Confirmations::default();
+        confirmations.ask(1, zxid(1)).unwrap();
+        assert!(confirmations.begin_round());
+        ping(&mut confirmations);
+        confirmations.ask(2, zxid(1)).unwrap();
+        assert!(!confirmations.begin_round(), "one round at a time");
+        confirmations.answered(ONE);
+        confirmations.answered(TWO);
+        assert!(ends(&mut confirmations));
+        assert_eq!(answered(&mut confirmations, 5), [Output::Synced(1)]);
+        assert!(confirmations.begin_round());
+        assert!(!ends(&mut confirmations));
+    }
+
+    #[test]
+    fn a_confirmed_sync_waits_for_what_was_proposed_before_it() {
+        let mut confirmations = Confirmations::default();
+        confirmations.ask(1, zxid(9)).unwrap();
+        assert!(confirmations.begin_round());
+        assert!(confirmations.end_round(|_| true));
+        assert_eq!(answered(&mut confirmations, 8), []);
+        assert_eq!(answered(&mut confirmations, 9), [Output::Synced(1)]);
+    }
+
+    #[test]
+    fn a_link_that_is_gone_answers_nothing() {
+        let mut confirmations = Confirmations::default();
+        ping(&mut confirmations);
+        confirmations.answered(TWO);
+        confirmations.ask(1, zxid(0)).unwrap();
+        assert!(confirmations.begin_round());
+        confirmations.lost(TWO);
+        confirmations.answered(ONE);
+        confirmations.answered(TWO);
+        assert!(!ends(&mut confirmations));
+    }
+}

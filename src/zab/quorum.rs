@@ -87,8 +87,7 @@ impl Voters {
                 let (mut all, mut agreeing) = (0, 0);
                 for group in weighty {
                     all += 1;
-                    agreeing +=
-                        usize::from(group.weight(|it| agrees(it)) > group.weight(|_| true) / 2);
+                    agreeing += usize::from(group.weight(&agrees) > group.weight(|_| true) / 2);
                 }
                 agreeing > all / 2
             }
