@@ -19,7 +19,7 @@ use signal_hook::low_level::signal_name;
 use socket2::SockRef;
 use thiserror::Error;
 
-use crate::admin::desk::{Desk, SnapshotTimes};
+use crate::admin::desk::{Desk, Ledger, SnapshotTimes};
 use crate::admin::environment::Folders;
 use crate::admin::inquiry::Cores;
 use crate::admin::metrics::StartUp;
@@ -164,6 +164,7 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
         folders: Folders { snapshots: folders.snapshots().into(), log: folders.log().into() },
         snapshots: times,
         start_up: StartUp { began, recovery: recovered.took, txns_loaded: recovered.replayed },
+        ledger: Ledger::default(),
     };
     Housekeeping::open_desk(desk, requests).map_err(no_thread)?;
     start_reactors(&config, &inboxes, &registry, listener, to_desk, &tell)?;

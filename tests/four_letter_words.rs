@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ringkeeper::admin::desk::{Desk, SnapshotTimes};
+use ringkeeper::admin::desk::{Desk, Ledger, SnapshotTimes};
 use ringkeeper::admin::environment::Folders;
 use ringkeeper::admin::inquiry::Cores;
 use ringkeeper::admin::metrics::StartUp;
@@ -17,7 +17,7 @@ use ringkeeper::admin::report::{
     ConnectionReport, ConnectionSession, ConsensusAsk, ConsensusReport, LatencyReport, ReactorAsk,
     ReactorReport,
 };
-use ringkeeper::admin::word::FourLetterWord;
+use ringkeeper::admin::word::{FourLetterWord, Question};
 use ringkeeper::config::cores::CpuId;
 use ringkeeper::config::load::{Overrides, parse};
 use ringkeeper::consensus::message::ConsensusMessage;
@@ -65,6 +65,7 @@ impl Server {
                 recovery: Duration::from_millis(11),
                 txns_loaded: 0,
             },
+            ledger: Ledger::default(),
         };
         let stop = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&stop);
@@ -73,7 +74,11 @@ impl Server {
     }
 
     fn answer(&self, word: FourLetterWord) -> String {
-        self.desk.answer(word, "10.0.0.1:58692".parse().unwrap())
+        self.ask(word.into())
+    }
+
+    fn ask(&self, question: Question) -> String {
+        self.desk.answer(question, "10.0.0.1:58692".parse().unwrap())
     }
 
     /// The resets that the cores got.
@@ -135,11 +140,11 @@ fn latency(min_ms: u64, max_ms: u64, total_ms: f64, count: u64) -> LatencyReport
 fn captured() -> (ReactorReport, ConsensusReport) {
     let session = ConnectionSession {
         session: SESSION,
-        last_op: OpCode::GET_CHILDREN2,
+        last_op: Some(OpCode::GET_CHILDREN2),
         established_ms: 1_795_213_251_848,
         timeout_ms: 9000,
-        last_cxid: 3,
-        last_zxid: Zxid::from_bits(2),
+        last_cxid: Some(3),
+        last_zxid: Some(Zxid::from_bits(2)),
         last_response_ms: 3_286_520,
         last_latency_ms: 6,
         latency: latency(0, 26, 45.0, 4),
@@ -154,7 +159,8 @@ fn captured() -> (ReactorReport, ConsensusReport) {
     };
     let reactor = ReactorReport {
         connections: 1,
-        packets_received: 16,
+        // The word that is asked counts as well.
+        packets_received: 15,
         packets_sent: 17,
         latency: latency(3, 26, 44.0, 4),
         read_latency: latency(3, 6, 9.0, 2),
@@ -240,7 +246,7 @@ fn srvr_has_zookeepers_lines() {
 #[test]
 fn stat_has_zookeepers_lines() {
     let (mut reactor, consensus) = captured();
-    reactor.packets_received = 1;
+    reactor.packets_received = 0;
     reactor.packets_sent = 1;
     reactor.latency = LatencyReport::default();
     reactor.connection_list[0].received = 0;
@@ -363,12 +369,35 @@ fn a_word_that_is_not_allowed_says_so_and_srvr_always_is() {
 }
 
 #[test]
-fn words_that_ringkeeper_does_not_have_say_so() {
+fn the_trace_mask_is_kept_for_whoever_asks() {
+    let capture = capture("standalone.txt");
     let server = captured_server();
-    for word in [FourLetterWord::Gtmk, FourLetterWord::Stmk, FourLetterWord::Hash] {
-        let expected = format!("{word} is not executed because Ringkeeper does not have it.\n");
-        assert_eq!(server.answer(word), expected);
-    }
+    assert_eq!(server.answer(FourLetterWord::Gtmk), capture["gtmk"]);
+    let set = |mask| server.ask(Question { word: FourLetterWord::Stmk, mask });
+    assert_eq!(set(Some(-5)), "-5");
+    assert_eq!(set(None), "", "there is no answer without a mask, as in ZooKeeper");
+    assert_eq!(server.answer(FourLetterWord::Gtmk), "-5");
+    server.stop();
+}
+
+#[test]
+fn the_list_of_digests_is_that_of_a_fresh_server() {
+    let server = captured_server();
+    assert_eq!(server.answer(FourLetterWord::Hash), capture("standalone.txt")["hash"]);
+    server.stop();
+}
+
+#[test]
+fn words_and_their_answers_count_as_packets_and_start_over_with_srst() {
+    let server = Server::start("*", ReactorReport::default(), ConsensusReport::default());
+    let counts = |expected: &str| {
+        let answer = server.answer(FourLetterWord::Srvr);
+        assert!(answer.contains(expected), "{answer}");
+    };
+    counts("Received: 1\nSent: 0\n");
+    counts("Received: 2\nSent: 1\n");
+    server.answer(FourLetterWord::Srst);
+    counts("Received: 1\nSent: 1\n");
     server.stop();
 }
 

@@ -4,7 +4,11 @@ use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use super::report::{ConnectionReport, ReactorReport};
+use crate::ids::Zxid;
 use crate::jute::opcode::OpCode;
+
+/// What ZooKeeper prints where there is none: -1.
+const NO_ZXID: Zxid = Zxid::from_bits(-1);
 
 /// `cons`. `asking` is the connection that asks.
 pub fn cons(out: &mut String, asking: &ConnectionReport, reports: &[ReactorReport]) {
@@ -33,14 +37,20 @@ fn full(out: &mut String, connection: &ConnectionReport) {
     if let Some(session) = &connection.session {
         write!(
             out,
-            ",sid={},lop={},est={},to={},lcxid={:#x},lzxid={},lresp={},llat={},minlat={},avglat={},maxlat={}",
+            ",sid={},lop={},est={},to={}",
             session.session,
-            op_name(session.last_op),
+            session.last_op.map_or("NA", op_name),
             session.established_ms,
             session.timeout_ms,
-            // Java widens the xid before it prints it.
-            i64::from(session.last_cxid),
-            session.last_zxid,
+        )
+        .unwrap();
+        if let Some(cxid) = session.last_cxid {
+            write!(out, ",lcxid={cxid:#x}").unwrap();
+        }
+        write!(
+            out,
+            ",lzxid={},lresp={},llat={},minlat={},avglat={},maxlat={}",
+            session.last_zxid.unwrap_or(NO_ZXID),
             session.last_response_ms,
             session.last_latency_ms,
             session.latency.min_ms,

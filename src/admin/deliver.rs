@@ -32,18 +32,35 @@ impl Delivery {
                     return;
                 }
                 let counted = Arc::clone(&self.slow);
-                std::thread::spawn(move || {
+                // Dropped with what the thread would have done if there can be no thread.
+                let closing = Closing(Some(closed));
+                let deliver = move || {
                     send_rest(&stream, &answer.as_bytes()[sent..]);
                     finish(stream);
-                    closed();
+                    drop(closing);
                     drop(counted);
-                });
+                };
+                let thread = std::thread::Builder::new().name("answer".to_owned());
+                if let Err(error) = thread.spawn(deliver) {
+                    tracing::warn!(%error, "no thread for a client that is slow to read its answer");
+                }
             }
             Some(_) => {
                 finish(stream);
                 closed();
             }
             None => closed(),
+        }
+    }
+}
+
+/// Calls what it holds when it is dropped.
+struct Closing<F: FnOnce()>(Option<F>);
+
+impl<F: FnOnce()> Drop for Closing<F> {
+    fn drop(&mut self) {
+        if let Some(closed) = self.0.take() {
+            closed();
         }
     }
 }

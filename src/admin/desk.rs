@@ -3,6 +3,7 @@
 //! Called by the reactors, through a bounded channel. A core that does not report in time costs
 //! `ADMIN_ANSWER_MS_MAX` and the answer that ZooKeeper gives when it does not serve.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use super::metrics::{StartUp, mntr};
 use super::report::{ConnectionReport, Details, LatencyReport};
 use super::request::AdminRequest;
 use super::status::{Totals, srvr, stat};
-use super::word::FourLetterWord;
+use super::word::{FourLetterWord, Question};
 use super::{connections, sessions, watches};
 use crate::config::settings::Config;
 
@@ -37,6 +38,26 @@ impl SnapshotTimes {
     }
 }
 
+/// What ZooKeeper traces unless told otherwise: requests, packets between servers, sessions and
+/// warnings.
+const TRACE_MASK: i64 = 306;
+
+/// What the desk keeps about its own work.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Words that came since the last `srst`. Each is a packet to ZooKeeper, and so is its answer.
+    asked: Cell<u64>,
+    answered: Cell<u64>,
+    /// As `stmk` set it. `gtmk` tells it; nothing else looks at it.
+    trace_mask: Cell<i64>,
+}
+
+impl Default for Ledger {
+    fn default() -> Ledger {
+        Ledger { asked: Cell::new(0), answered: Cell::new(0), trace_mask: Cell::new(TRACE_MASK) }
+    }
+}
+
 /// What answers are made from.
 #[derive(Debug)]
 pub struct Desk {
@@ -47,28 +68,37 @@ pub struct Desk {
     pub folders: Folders,
     pub snapshots: SnapshotTimes,
     pub start_up: StartUp,
+    pub ledger: Ledger,
 }
 
 impl Desk {
     /// Answers until every reactor has dropped its end of the channel.
     pub fn run(self, requests: &Receiver<AdminRequest>) {
         let delivery = Delivery::default();
-        while let Ok(AdminRequest { stream, word, address, reactor }) = requests.recv() {
-            tracing::debug!(%address, %word, "four-letter word");
-            let answer = self.answer(word, address);
+        while let Ok(AdminRequest { stream, question, address, reactor }) = requests.recv() {
+            tracing::debug!(%address, word = %question.word, "four-letter word");
+            let answer = self.answer(question, address);
             let cores = self.cores.clone();
             let closed = move || cores.connection_closed(reactor, address.ip());
             delivery.deliver(stream, answer, closed);
         }
     }
 
-    /// What `word` is answered, asked from `address`.
-    pub fn answer(&self, word: FourLetterWord, address: SocketAddr) -> String {
+    /// What `question` is answered, asked from `address`.
+    pub fn answer(&self, question: Question, address: SocketAddr) -> String {
+        self.ledger.asked.update(|asked| asked + 1);
+        let answer = self.unless_forbidden(question, address);
+        self.ledger.answered.update(|answered| answered + 1);
+        answer
+    }
+
+    fn unless_forbidden(&self, question: Question, address: SocketAddr) -> String {
+        let word = question.word;
         if !self.config.four_letter_words.allows(word) {
             return format!("{word} is not executed because it is not in the whitelist.\n");
         }
         let mut out = String::new();
-        match self.execute(word, address, &mut out) {
+        match self.execute(question, address, &mut out) {
             Ok(()) => out,
             Err(NoAnswer) if word == FourLetterWord::Isro => "null".to_owned(),
             Err(NoAnswer) => {
@@ -80,14 +110,14 @@ impl Desk {
 
     fn execute(
         &self,
-        word: FourLetterWord,
+        question: Question,
         address: SocketAddr,
         out: &mut String,
     ) -> Result<(), NoAnswer> {
         let with_connections = Details { connections: true, ..Details::default() };
         let with_watches = Details { watches: true, ..Details::default() };
         let with_paths = Details { watched_paths: true, ..Details::default() };
-        match word {
+        match question.word {
             FourLetterWord::Ruok => out.push_str("imok"),
             FourLetterWord::Isro => {
                 self.cores.consensus_report(false)?;
@@ -96,7 +126,8 @@ impl Desk {
             FourLetterWord::Srvr => srvr(out, self.totals()?, &self.cores.consensus_report(false)?),
             FourLetterWord::Stat => {
                 let reports = self.cores.reactor_reports(with_connections)?;
-                stat(out, &asking(address), &reports, &self.cores.consensus_report(false)?);
+                let totals = self.with_words(Totals::of(&reports));
+                stat(out, &asking(address), &reports, totals, &self.cores.consensus_report(false)?);
             }
             FourLetterWord::Cons => {
                 let reports = self.cores.reactor_reports(with_connections)?;
@@ -125,18 +156,33 @@ impl Desk {
             }
             FourLetterWord::Srst => {
                 self.cores.reset_server_stats()?;
+                self.ledger.asked.set(0);
+                self.ledger.answered.set(0);
                 out.push_str("Server stats reset.\n");
             }
-            FourLetterWord::Gtmk | FourLetterWord::Stmk | FourLetterWord::Hash => {
-                out.push_str(word.name());
-                out.push_str(" is not executed because Ringkeeper does not have it.\n");
+            FourLetterWord::Gtmk => out.push_str(&self.ledger.trace_mask.get().to_string()),
+            FourLetterWord::Stmk => {
+                // As in ZooKeeper there is no answer without a mask.
+                if let Some(mask) = question.mask {
+                    self.ledger.trace_mask.set(mask);
+                    out.push_str(&mask.to_string());
+                }
             }
+            // No digests are kept: the list that a fresh ZooKeeper has, an empty one.
+            FourLetterWord::Hash => {}
         }
         Ok(())
     }
 
     fn totals(&self) -> Result<Totals, NoAnswer> {
-        Ok(Totals::of(&self.cores.reactor_reports(Details::default())?))
+        Ok(self.with_words(Totals::of(&self.cores.reactor_reports(Details::default())?)))
+    }
+
+    /// `totals` with the packets that reactors do not see.
+    fn with_words(&self, mut totals: Totals) -> Totals {
+        totals.packets_received += self.ledger.asked.get();
+        totals.packets_sent += self.ledger.answered.get();
+        totals
     }
 }
 

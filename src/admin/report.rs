@@ -110,12 +110,15 @@ pub struct ConnectionReport {
 #[derive(Clone, Debug)]
 pub struct ConnectionSession {
     pub session: SessionId,
-    pub last_op: OpCode,
+    /// None since the last `crst`.
+    pub last_op: Option<OpCode>,
     /// Milliseconds since 1970.
     pub established_ms: u64,
     pub timeout_ms: i32,
-    pub last_cxid: i32,
-    pub last_zxid: Zxid,
+    /// Of the last request with an xid of its own; none since the last `crst`.
+    pub last_cxid: Option<i32>,
+    /// Of the last reply; none since the last `crst`.
+    pub last_zxid: Option<Zxid>,
     /// Milliseconds of a monotonic clock at the last reply.
     pub last_response_ms: u64,
     pub last_latency_ms: u64,

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpStream};
 
-use super::word::FourLetterWord;
+use super::word::Question;
 use crate::ids::ReactorId;
 
 /// A connection whose first four bytes were a four-letter word. The reactor has let go of it;
@@ -12,7 +12,7 @@ pub struct AdminRequest {
     /// The connection, to be written to and closed.
     pub stream: TcpStream,
     /// What it asked for.
-    pub word: FourLetterWord,
+    pub question: Question,
     /// The client's address.
     pub address: SocketAddr,
     /// The reactor that had accepted it, which counts it until it is closed.

@@ -77,11 +77,12 @@ pub fn srvr(out: &mut String, totals: Totals, consensus: &ConsensusReport) {
     counts(out, totals, consensus);
 }
 
-/// `stat`: as `srvr`, with every connection. `asking` is the one that asks.
+/// `stat`: as `srvr`, with every connection of `reports`. `asking` is the one that asks.
 pub fn stat(
     out: &mut String,
     asking: &ConnectionReport,
     reports: &[ReactorReport],
+    totals: Totals,
     consensus: &ConsensusReport,
 ) {
     writeln!(out, "Zookeeper version: {VERSION}").unwrap();
@@ -91,7 +92,7 @@ pub fn stat(
         brief(out, connection);
     }
     out.push('\n');
-    counts(out, Totals::of(reports), consensus);
+    counts(out, totals, consensus);
 }
 
 fn counts(out: &mut String, totals: Totals, consensus: &ConsensusReport) {

@@ -83,6 +83,31 @@ impl FourLetterWord {
     }
 }
 
+/// A word as a client sent it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub word: FourLetterWord,
+    /// The eight bytes behind `stmk`, if as many came with it.
+    pub mask: Option<i64>,
+}
+
+impl Question {
+    /// What these first bytes of a connection ask, if they are a four-letter word. Bytes behind
+    /// it count for `stmk` alone.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Question> {
+        let (first, rest) = bytes.split_first_chunk()?;
+        let word = FourLetterWord::from_bytes(*first)?;
+        let mask = rest.first_chunk().filter(|_| word == FourLetterWord::Stmk);
+        Some(Question { word, mask: mask.copied().map(i64::from_be_bytes) })
+    }
+}
+
+impl From<FourLetterWord> for Question {
+    fn from(word: FourLetterWord) -> Question {
+        Question { word, mask: None }
+    }
+}
+
 impl fmt::Display for FourLetterWord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
@@ -124,6 +149,16 @@ mod tests {
         }
         assert_eq!(FourLetterWord::from_bytes(*b"RUOK"), None);
         assert_eq!(FourLetterWord::from_bytes([0, 0, 0, 44]), None);
+    }
+
+    #[test]
+    fn only_stmk_takes_the_bytes_behind_it() {
+        let ask = |bytes: &[u8]| Question::from_bytes(bytes);
+        assert_eq!(ask(b"ruok\n12345678"), Some(FourLetterWord::Ruok.into()));
+        let masked = Question { word: FourLetterWord::Stmk, mask: Some(306) };
+        assert_eq!(ask(b"stmk\0\0\0\0\0\0\x01\x32more"), Some(masked));
+        assert_eq!(ask(b"stmk\0\0\0"), Some(FourLetterWord::Stmk.into()));
+        assert_eq!(ask(b"stm"), None);
     }
 
     #[test]

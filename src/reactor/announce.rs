@@ -208,7 +208,8 @@ impl Reactor {
         if !completed.first {
             connection.pipeline.keep(&completed, &kept);
         }
-        let op: OpCode = completed.op;
+        let done = err == ErrorCode::Ok || completed.op == OpCode::MULTI;
+        let op = done.then_some(completed.op);
         connection.replied(op, answer.xid, zxid, completed.since_ms, self.now_ms);
         self.counters.packets_sent += 1;
         self.counters.latencies.add(self.now_ms - completed.since_ms);

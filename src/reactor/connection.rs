@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::admin::report::{ConnectionReport, ConnectionSession};
-use crate::admin::word::FourLetterWord;
+use crate::admin::word::Question;
 use crate::auth::sasl::Exchange;
 use crate::consensus::handoff::IdentityIndex;
 use crate::ids::{ConnId, SessionId, Zxid};
@@ -22,8 +22,8 @@ const IDLE_INPUT_BYTES_MAX: usize = 4 << 10;
 pub enum Stage {
     /// Nothing but the start of a connect request or a four-letter word has come.
     Greeting,
-    /// The consensus core is asked for the session.
-    Opening { read_only: Option<bool> },
+    /// The consensus core is asked for the session: a new one, or one that is there if `renewal`.
+    Opening { read_only: Option<bool>, renewal: bool },
     /// It carries a session.
     Open { session: SessionId, timeout_ms: i32 },
     /// It is being closed or handed over: nothing that comes counts any more.
@@ -38,7 +38,7 @@ pub enum Departure {
     /// Closed when the client has been sent all that is due.
     AfterOutput,
     /// Handed to whoever answers four-letter words.
-    Answered(FourLetterWord),
+    Answered(Question),
 }
 
 /// Why a connection is not read from; several may hold at once.
@@ -122,8 +122,8 @@ pub struct Tally {
     pub received: u64,
     pub sent: u64,
     pub last_op: Option<OpCode>,
-    pub last_cxid: i32,
-    pub last_zxid: Zxid,
+    pub last_cxid: Option<i32>,
+    pub last_zxid: Option<Zxid>,
     pub last_response_ms: u64,
     pub last_latency_ms: u64,
     /// Milliseconds since 1970.
@@ -188,13 +188,24 @@ impl Connection {
         }
     }
 
-    /// A reply to the request that came at `since_ms` is in the output.
-    pub fn replied(&mut self, op: OpCode, xid: i32, zxid: Zxid, since_ms: u64, now_ms: u64) {
+    /// A reply to the request that came at `since_ms` is in the output. A write that failed has no
+    /// `op`: to ZooKeeper it is an error transaction.
+    pub fn replied(
+        &mut self,
+        op: Option<OpCode>,
+        xid: i32,
+        zxid: Zxid,
+        since_ms: u64,
+        now_ms: u64,
+    ) {
         let latency_ms = now_ms.saturating_sub(since_ms);
         self.tally.sent += 1;
-        self.tally.last_op = Some(op);
-        self.tally.last_cxid = xid;
-        self.tally.last_zxid = zxid;
+        self.tally.last_op = op;
+        // A ping's and the like are not the client's.
+        if xid >= 0 {
+            self.tally.last_cxid = Some(xid);
+        }
+        self.tally.last_zxid = Some(zxid);
         self.tally.last_response_ms = now_ms;
         self.tally.last_latency_ms = latency_ms;
         self.tally.latencies.add(latency_ms);
@@ -214,7 +225,7 @@ impl Connection {
         let session = match self.stage {
             Stage::Open { session, timeout_ms } => Some(ConnectionSession {
                 session,
-                last_op: tally.last_op.unwrap_or(OpCode::CREATE_SESSION),
+                last_op: tally.last_op,
                 established_ms: tally.established_ms,
                 timeout_ms,
                 last_cxid: tally.last_cxid,

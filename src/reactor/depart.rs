@@ -1,6 +1,6 @@
 //! How connections end, and how the reactor does.
 
-use crate::admin::word::FourLetterWord;
+use crate::admin::word::Question;
 use crate::consensus::handoff::Entry;
 
 use super::connection::{Departure, Halts, Stage};
@@ -112,11 +112,11 @@ impl Reactor {
 
     /// The socket of `slot` is given out, for somebody to answer a four-letter word on. It still
     /// counts for its address. None: it was closed meanwhile, for the server stops.
-    pub fn released(&mut self, slot: u32) -> Option<(FourLetterWord, std::net::SocketAddr)> {
+    pub fn released(&mut self, slot: u32) -> Option<(Question, std::net::SocketAddr)> {
         let connection = self.connections.remove(slot);
         self.admission.left_reactor(self.id);
         match connection.stage {
-            Stage::Leaving(Departure::Answered(word)) => Some((word, connection.address)),
+            Stage::Leaving(Departure::Answered(question)) => Some((question, connection.address)),
             _ => {
                 self.admission.left(connection.address.ip());
                 None

@@ -57,7 +57,13 @@ impl Reactor {
                         out: &mut connection.out,
                     };
                     reading.answer(header, body);
-                    connection.replied(header.op, header.xid, self.applied, since_ms, self.now_ms);
+                    connection.replied(
+                        Some(header.op),
+                        header.xid,
+                        self.applied,
+                        since_ms,
+                        self.now_ms,
+                    );
                     let latency_ms = self.now_ms - since_ms;
                     self.counters.packets_sent += 1;
                     self.counters.latencies.add(latency_ms);

@@ -1,8 +1,9 @@
 //! How a connection begins: four-letter word or connect request, session.
 
-use crate::admin::word::FourLetterWord;
+use crate::admin::word::Question;
 use crate::consensus::handoff::Entry;
 use crate::ids::{ConnId, SessionId, Zxid};
+use crate::jute::opcode::OpCode;
 use crate::jute::records::ConnectRequest;
 use crate::jute::reply;
 
@@ -14,11 +15,11 @@ impl Reactor {
     /// Whether `bytes`, the first of a connection, are a four-letter word; if so it leaves for
     /// whoever answers those.
     pub(super) fn is_word(&mut self, slot: u32, bytes: &[u8]) -> bool {
-        let word = bytes.first_chunk().and_then(|first| FourLetterWord::from_bytes(*first));
-        if let Some(word) = word {
-            self.depart(slot, Departure::Answered(word));
+        let question = Question::from_bytes(bytes);
+        if let Some(question) = question {
+            self.depart(slot, Departure::Answered(question));
         }
-        word.is_some()
+        question.is_some()
     }
 
     /// The first frame of a connection: a connect request.
@@ -27,6 +28,8 @@ impl Reactor {
             return self.close_now(slot);
         };
         self.clients.handshakes += 1;
+        self.counters.packets_received += 1;
+        self.connections.at(slot).tally.received += 1;
         let greeting = handshake::greet(&request, self.applied, &self.settings);
         let read_only = request.read_only;
         match greeting {
@@ -38,12 +41,12 @@ impl Reactor {
                 self.close_now(slot);
             }
             Greeting::New { timeout_ms } => {
-                let conn = self.opening(slot, read_only);
+                let conn = self.opening(slot, read_only, false);
                 self.submission.entries.push(Entry::OpenSession { conn, timeout_ms });
             }
             Greeting::Renew { session, timeout_ms } => {
                 self.close_other(slot, session);
-                let conn = self.opening(slot, read_only);
+                let conn = self.opening(slot, read_only, true);
                 let renewal = Entry::RenewSession { conn, session, timeout_ms };
                 self.submission.entries.push(renewal);
             }
@@ -55,9 +58,9 @@ impl Reactor {
         }
     }
 
-    fn opening(&mut self, slot: u32, read_only: Option<bool>) -> ConnId {
+    fn opening(&mut self, slot: u32, read_only: Option<bool>, renewal: bool) -> ConnId {
         let connection = self.connections.at(slot);
-        connection.stage = Stage::Opening { read_only };
+        connection.stage = Stage::Opening { read_only, renewal };
         connection.halts.set(Halts::OPENING);
         connection.id
     }
@@ -74,7 +77,8 @@ impl Reactor {
     /// The consensus core has established `session` on `conn`.
     pub(super) fn session_opened(&mut self, conn: ConnId, session: SessionId, timeout_ms: i32) {
         let slot = conn.slot;
-        let Some(Stage::Opening { read_only }) = self.connections.get(conn).map(|it| it.stage)
+        let Some(Stage::Opening { read_only, renewal }) =
+            self.connections.get(conn).map(|it| it.stage)
         else {
             // The client did not wait. Its session lives until it expires.
             return self.submission.entries.push(Entry::Disconnected { conn, session });
@@ -84,10 +88,18 @@ impl Reactor {
         let now_ms = self.now_ms;
         let connection = self.connections.at(slot);
         connection.stage = Stage::Open { session, timeout_ms };
-        connection.heard_ms = now_ms;
+        let since_ms = std::mem::replace(&mut connection.heard_ms, now_ms);
         connection.tally.established_ms = self.began_ms + now_ms;
         let password = session.password();
         reply::connect(&mut connection.out, timeout_ms, session, &password, refused(read_only));
+        self.counters.packets_sent += 1;
+        if renewal {
+            connection.tally.sent += 1;
+        } else {
+            let op = Some(OpCode::CREATE_SESSION);
+            connection.replied(op, 0, self.applied, since_ms, now_ms);
+            self.counters.latencies.add(now_ms.saturating_sub(since_ms));
+        }
         self.clear(slot, Halts::OPENING);
         self.has_output(slot);
         if self.stopping {
@@ -98,7 +110,7 @@ impl Reactor {
     /// The consensus core does not know the session that `conn` asked for.
     pub(super) fn session_refused(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let Stage::Opening { read_only } = connection.stage else { return };
+        let Stage::Opening { read_only, .. } = connection.stage else { return };
         reply::refuse_session(&mut connection.out, refused(read_only));
         self.close_after_output(conn.slot);
     }
@@ -112,6 +124,7 @@ fn refused(asked: Option<bool>) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use crate::admin::word::FourLetterWord;
     use crate::consensus::handoff::Outcome;
     use crate::ids::{ConnId, SessionId};
     use crate::jute::opcode::OpCode;
@@ -215,7 +228,7 @@ mod tests {
         fixture.reactor.receive(conn.slot, b"ok\n");
         assert_eq!(fixture.departures(), [(conn.slot, Leave::Release)]);
         let (word, _) = fixture.reactor.released(conn.slot).unwrap();
-        assert_eq!(word.name(), "ruok");
+        assert_eq!(word, FourLetterWord::Ruok.into());
         let client = fixture.client();
         fixture.reactor.receive(client.slot, b"ruok");
         assert_eq!(fixture.departures(), [(client.slot, Leave::Close { after_send: false })]);

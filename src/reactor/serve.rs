@@ -316,7 +316,7 @@ impl Reactor {
             out: &mut connection.out,
         };
         reading.answer(header, body);
-        connection.replied(header.op, header.xid, self.applied, self.now_ms, self.now_ms);
+        connection.replied(Some(header.op), header.xid, self.applied, self.now_ms, self.now_ms);
         self.counters.packets_sent += 1;
         self.counters.latencies.add(0);
         self.counters.read_latencies.add(0);

@@ -184,8 +184,8 @@ impl<S: Sockets> Turn<S> {
             SocketEvent::Sent { slot } => self.reactor.sent(slot),
             SocketEvent::Gone { slot } => self.reactor.gone(slot),
             SocketEvent::Released { slot, stream } => {
-                let Some((word, address)) = self.reactor.released(slot) else { return };
-                let request = AdminRequest { stream, word, address, reactor: self.id };
+                let Some((question, address)) = self.reactor.released(slot) else { return };
+                let request = AdminRequest { stream, question, address, reactor: self.id };
                 if self.admin.try_send(request).is_err() {
                     self.admission.left(address.ip());
                 }
@@ -509,7 +509,7 @@ mod tests {
         let mut client = server.client();
         client.write_all(b"ruok").unwrap();
         let request = server.words.recv_timeout(Duration::from_secs(5)).unwrap();
-        assert_eq!(request.word.name(), "ruok");
+        assert_eq!(request.question.word.name(), "ruok");
         assert_eq!(request.address, client.local_addr().unwrap());
         (&request.stream).write_all(b"imok").unwrap();
         drop(request);
