@@ -51,7 +51,6 @@ pub enum KeeperState {
     ConnectedReadOnly,
     AuthFailed,
     Expired,
-    Closed,
 }
 
 /// What happened (`Watcher.Event.EventType`).

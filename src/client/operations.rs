@@ -292,7 +292,8 @@ impl Client {
     /// The paths of this session's ephemerals at and below `path`, in the server's order.
     pub fn get_ephemerals(&self, path: &str) -> Result<Vec<String>, ClientError> {
         let request = GetEphemeralsRequest { prefix_path: Some(self.outside(path)?) };
-        let reply = self.call(OpCode::GET_EPHEMERALS, &request, WatchChange::Nothing, path)?;
+        // As in ZooKeeper's client its errors name no path.
+        let reply = self.call(OpCode::GET_EPHEMERALS, &request, WatchChange::Nothing, "")?;
         let found: GetEphemeralsResponse = decode(path, &reply)?;
         let chroot = &self.session.chroot;
         Ok(found.ephemerals.iter().map(|path| chroot.inside(path).to_owned()).collect())

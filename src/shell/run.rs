@@ -4,6 +4,7 @@ use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use super::arguments::{self, ArgumentError, Arguments};
 use super::events;
@@ -11,6 +12,10 @@ use super::failure::Failure;
 use super::interpreter::Interpreter;
 use super::output::Output;
 use super::terminal;
+
+/// How long the first prompt waits for the connection: a prompt stays as it was printed, and one
+/// that says CONNECTING nearly always would be wrong a moment later.
+const FIRST_PROMPT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How the last command ended, which is how the shell ends.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,6 +84,7 @@ fn on_terminal(arguments: Arguments) -> Ending {
         return ending;
     }
     out.remark("Welcome to Ringkeeper! 'help' lists the commands; the tabulator key completes.");
+    shell.shared_client().wait_connected(FIRST_PROMPT_PATIENCE);
     let ending = terminal::converse(&mut shell, editor);
     shell.close();
     ending
