@@ -665,3 +665,11 @@ impl Phase {
         }
     }
 }
+
+#[cfg(test)]
+impl Leader {
+    /// As if everything in front of `next` had been proposed.
+    pub fn use_up_to(&mut self, next: Zxid) {
+        self.next = next;
+    }
+}

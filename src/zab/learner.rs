@@ -68,6 +68,8 @@ pub struct Learner {
     /// What came while the disk works.
     waiting: VecDeque<Packet>,
     heard_ms: u64,
+    /// What was known to be committed when this server turned to the leader, which must have it.
+    known: Zxid,
 }
 
 impl Pending {
@@ -114,6 +116,7 @@ impl Learner {
             stage: Stage::Connecting,
             waiting: VecDeque::new(),
             heard_ms: own.now_ms,
+            known: own.history.committed(),
         }
     }
 
@@ -415,7 +418,7 @@ impl Learner {
             }
             own.append(txn, out);
         }
-        let known = own.history.committed();
+        let known = self.known;
         if committed < known {
             return Err(Violation::LostCommits { known, said: committed });
         }

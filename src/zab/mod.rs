@@ -13,3 +13,5 @@ pub mod packet;
 pub mod quorum;
 pub mod step;
 mod sync;
+#[cfg(test)]
+mod traps;

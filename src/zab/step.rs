@@ -662,3 +662,12 @@ impl Zab {
         }
     }
 }
+
+#[cfg(test)]
+impl Zab {
+    /// As if this leader had proposed everything in front of `next`.
+    pub(super) fn use_up_to(&mut self, next: Zxid) {
+        let Role::Leading(_, leader) = &mut self.role else { panic!("it does not lead") };
+        leader.use_up_to(next);
+    }
+}
