@@ -139,7 +139,11 @@ pub fn start_reactors(
 ) -> Result<(), ServerError> {
     let count = config.cores.reactors.len();
     let (per_address, total) = (config.connections_per_address_max, config.connections_max);
-    let admission = Arc::new(Admission::new(count, per_address, total));
+    let mut admission = Admission::new(count, per_address, total);
+    if let Some(throttle) = config.connection_throttle {
+        admission = admission.throttled(throttle);
+    }
+    let admission = Arc::new(admission);
     let mut listener = Some(listener);
     for (index, cpu) in config.cores.reactors.iter().enumerate() {
         let id = ReactorId(u16::try_from(index).expect("REACTORS_MAX reactors at most"));

@@ -37,7 +37,6 @@ const ENSEMBLE: &str = "Ringkeeper does not serve in ensembles yet; remove the e
                         start a standalone server";
 const TLS: &str = "Ringkeeper does not serve TLS yet";
 const ADMIN: &str = "there is no HTTP admin server yet; four-letter words are";
-const THROTTLE: &str = "connections and requests are not throttled this way yet";
 
 const FALSE: &[&str] = &["false"];
 const TRUE: &[&str] = &["true"];
@@ -93,17 +92,6 @@ const KEYS: &[(&str, Bearing)] = &[
     ("cnxTimeout", Bearing::None),
     ("commitLogCount", Bearing::None),
     ("connectToLearnerMasterLimit", Bearing::None),
-    ("connection_throttle_decrease_ratio", Bearing::None),
-    ("connection_throttle_drop_decrease", Bearing::None),
-    ("connection_throttle_drop_increase", Bearing::None),
-    ("connection_throttle_fill_count", Bearing::None),
-    ("connection_throttle_fill_time", Bearing::None),
-    ("connection_throttle_freeze_time", Bearing::None),
-    ("connection_throttle_global_session_weight", Bearing::None),
-    ("connection_throttle_local_session_weight", Bearing::None),
-    ("connection_throttle_renew_session_weight", Bearing::None),
-    ("connection_throttle_tokens", loses(&["0"], THROTTLE)),
-    ("connection_throttle_weight_enabled", Bearing::None),
     ("datadir.autocreate", refused(TRUE, "the data directory is always made when it is missing")),
     ("db.autocreate", refused(TRUE, "an empty data directory always becomes an empty tree")),
     ("digest.enabled", Bearing::None),
@@ -122,8 +110,6 @@ const KEYS: &[(&str, Bearing)] = &[
     ("forward_learner_requests_to_commit_processor_disabled", Bearing::None),
     ("initLimit", Bearing::None),
     ("jute.maxbuffer.extrasize", Bearing::None),
-    ("largeRequestMaxBytes", Bearing::None),
-    ("largeRequestThreshold", loses(&["-1"], THROTTLE)),
     ("leader.ackLoggingFrequency", Bearing::None),
     ("leader.closeSocketAsync", Bearing::None),
     ("leader.maxConcurrentDiffSyncs", Bearing::None),
@@ -158,9 +144,6 @@ const KEYS: &[(&str, Bearing)] = &[
     ("readonlymode.enabled", Bearing::None),
     ("reconfigEnabled", Bearing::None),
     ("request_stale_connection_check", Bearing::None),
-    ("request_stale_latency_check", Bearing::None),
-    ("request_throttle_drop_stale", Bearing::None),
-    ("request_throttle_max_requests", loses(&["0"], THROTTLE)),
     ("request_throttle_stall_time", Bearing::None),
     ("request_throttler.shutdownTimeout", Bearing::None),
     ("secureClientPort", refused(&[], TLS)),
@@ -176,7 +159,6 @@ const KEYS: &[(&str, Bearing)] = &[
     ("syncEnabled", Bearing::None),
     ("syncLimit", Bearing::None),
     ("tcpKeepAlive", Bearing::None),
-    ("throttled_op_wait_time", loses(&["0"], THROTTLE)),
     ("txnLogSizeLimitInKb", Bearing::None),
     ("watchManagerName", Bearing::None),
     ("watcherCleanIntervalInSeconds", Bearing::None),

@@ -16,6 +16,7 @@ use super::keys::{Bearing, bearing, near};
 use super::pinning::core_plan;
 use super::properties;
 use super::settings::Config;
+use super::throttle;
 use super::values::{Given, Values};
 use crate::consensus::reap::Reaping;
 use crate::limits::{
@@ -120,6 +121,9 @@ pub fn parse(
     force_sync(&mut values)?;
     let fsync_ms = values.number("fsync.warningthresholdms", 0..=3_600_000, MS)?;
     let auth = auth::policy(&mut values)?;
+    let request_throttle = throttle::requests(&mut values)?;
+    let large_requests = throttle::large_requests(&mut values)?;
+    let connection_throttle = throttle::connections(&mut values)?;
     let extended_types = values.choice("extendedTypesEnabled", TRUE, false)?;
     let reaping = reaping(&mut values)?;
     let enforce_quota = values.choice("enforceQuota", TRUE, false)?;
@@ -153,6 +157,9 @@ pub fn parse(
         segment_bytes,
         group_commit_bytes,
         fsync_warning: Duration::from_millis(fsync_ms.unwrap_or(1000)),
+        request_throttle,
+        large_requests,
+        connection_throttle,
         auth: Arc::new(auth),
         extended_types,
         reaping,

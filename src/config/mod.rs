@@ -13,6 +13,7 @@ pub mod load;
 mod pinning;
 pub mod properties;
 pub mod settings;
+mod throttle;
 mod values;
 
 pub use settings::Config;

@@ -10,6 +10,8 @@ use super::cores::CorePlan;
 use crate::admin::word::Whitelist;
 use crate::auth::policy::Policy;
 use crate::consensus::reap::Reaping;
+use crate::reactor::throttle::{LargeRequests, RequestThrottle};
+use crate::reactor::token_bucket::ConnectionThrottle;
 
 /// All that an operator can set. Made by `load`; every value is in its range and they fit each
 /// other.
@@ -58,6 +60,13 @@ pub struct Config {
     pub group_commit_bytes: usize,
     /// `fsync.warningthresholdms`: a flush that takes longer is logged.
     pub fsync_warning: Duration,
+    /// `request_throttle_max_requests` and the keys that belong to it; none: off. For the server as
+    /// a whole.
+    pub request_throttle: Option<RequestThrottle>,
+    /// `largeRequestThreshold` and `largeRequestMaxBytes`; none: off.
+    pub large_requests: Option<LargeRequests>,
+    /// `connection_throttle_*`; none: off.
+    pub connection_throttle: Option<ConnectionThrottle>,
     /// Who clients are and what they may do.
     pub auth: Arc<Policy>,
     /// `extendedTypesEnabled`: TTL znodes.

@@ -1,13 +1,16 @@
-//! How many connections there are, in all, by address and by reactor: shared by the reactors, and
-//! touched only when a connection comes or goes.
+//! How many connections there are, in all, by address and by reactor, how many of them may begin,
+//! and the bytes of large requests: shared by the reactors, and touched only when a connection
+//! comes, greets or goes, and for large requests.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::ids::ReactorId;
+
+use super::token_bucket::{ConnectionThrottle, TokenBucket};
 
 /// The table of connections.
 #[derive(Debug)]
@@ -16,6 +19,10 @@ pub struct Admission {
     per_address_max: Option<NonZeroU32>,
     total_max: Option<NonZeroU32>,
     loads: Box<[AtomicU32]>,
+    /// What handshakes take tokens from; none: they need none.
+    bucket: Option<Mutex<TokenBucket>>,
+    /// Bytes of large requests that are not answered.
+    large_bytes: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +48,46 @@ impl Admission {
         total_max: Option<NonZeroU32>,
     ) -> Admission {
         let loads = (0..reactors).map(|_| AtomicU32::new(0)).collect();
-        Admission { counts: Mutex::default(), per_address_max, total_max, loads }
+        Admission {
+            counts: Mutex::default(),
+            per_address_max,
+            total_max,
+            loads,
+            bucket: None,
+            large_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// It, with handshakes throttled as `throttle` says.
+    pub fn throttled(mut self, throttle: ConnectionThrottle) -> Admission {
+        self.bucket = Some(Mutex::new(TokenBucket::new(throttle, 0)));
+        self
+    }
+
+    /// Whether there may be a handshake now: of a client that comes back to its session, or of a
+    /// new one. `now_ms` is the wall clock.
+    pub fn may_greet(&self, renews: bool, now_ms: u64) -> bool {
+        self.bucket.as_ref().is_none_or(|bucket| {
+            let mut bucket = bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            // Without randomness nobody is refused by chance.
+            let random = getrandom::u32().unwrap_or(u32::MAX);
+            bucket.take(renews, now_ms, f64::from(random) / (f64::from(u32::MAX) + 1.0))
+        })
+    }
+
+    /// Bytes of large requests that are not answered.
+    pub fn large_bytes(&self) -> usize {
+        self.large_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A large request came in.
+    pub fn add_large(&self, bytes: usize) {
+        self.large_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Large requests of so many bytes are answered, or nobody waits for the answer any more.
+    pub fn remove_large(&self, bytes: usize) {
+        self.large_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Counts one more connection of `address`, and says which reactor has the fewest and shall
@@ -116,6 +162,23 @@ mod tests {
         let admission = Admission::new(1, None, NonZeroU32::new(1));
         admission.admit(HERE).unwrap();
         assert_eq!(admission.admit("10.0.0.1".parse().unwrap()), Err(Refused::Total));
+    }
+
+    #[test]
+    fn handshakes_may_come_while_there_are_tokens() {
+        let throttle = ConnectionThrottle {
+            tokens: 2,
+            fill_time_ms: 1_000,
+            fill_count: 1,
+            blue: None,
+            new_weight: 1,
+            renew_weight: 1,
+        };
+        let admission = Admission::new(1, None, None).throttled(throttle);
+        assert!(admission.may_greet(false, 10_000) && admission.may_greet(true, 10_000));
+        assert!(!admission.may_greet(false, 10_500));
+        assert!(admission.may_greet(false, 11_500));
+        assert!(Admission::new(1, None, None).may_greet(false, 0));
     }
 
     #[test]

@@ -75,6 +75,7 @@ impl Reactor {
                 self.clear(slot, Halts::OUTSTANDING);
             }
         }
+        self.end_waits();
     }
 
     fn announce(&mut self, effect: &Effect, batch: &Published, zxid: Zxid, scratch: &mut Scratch) {

@@ -13,6 +13,7 @@ use crate::limits::REPLY_BYTES_WAITING_MAX;
 
 use super::counters::Latencies;
 use super::pipeline::Pipeline;
+use super::throttle::Waiting;
 
 /// Bytes of input that an idle connection may keep room for.
 const IDLE_INPUT_BYTES_MAX: usize = 4 << 10;
@@ -58,6 +59,8 @@ impl Halts {
     pub const OUTSTANDING: Halts = Halts(16);
     /// It has asked for its last reply, or the server stops.
     pub const LAST: Halts = Halts(32);
+    /// Its next request has to wait: the server has enough to do.
+    pub const THROTTLED: Halts = Halts(64);
 
     /// Whether nothing is in the way.
     pub const fn none(self) -> bool {
@@ -113,6 +116,10 @@ pub struct Connection {
     /// It has proved what the configuration wants proved, so that it may do more than that.
     pub admitted: bool,
     pub sasl: Exchange,
+    /// Requests that had to wait, and still do.
+    pub waiting: Option<Waiting>,
+    /// Bytes of large requests that are not answered.
+    pub large_bytes: usize,
     pub tally: Tally,
 }
 
@@ -152,6 +159,8 @@ impl Connection {
             old_identities: Vec::new(),
             admitted: true,
             sasl: Exchange::default(),
+            waiting: None,
+            large_bytes: 0,
             tally: Tally::default(),
         }
     }

@@ -61,8 +61,12 @@ impl Reactor {
         let ago_ms = now_ms - std::mem::replace(&mut connection.heard_ms, now_ms);
         connection.input = Vec::new();
         self.outstanding -= connection.pipeline.asked();
+        let large_bytes = std::mem::take(&mut connection.large_bytes);
         connection.pipeline = Pipeline::default();
         let conn = connection.id;
+        if large_bytes > 0 {
+            self.admission.remove_large(large_bytes);
+        }
         self.identities.release(connection.identity, &mut self.submission);
         for old in connection.old_identities.drain(..) {
             self.identities.release(old, &mut self.submission);

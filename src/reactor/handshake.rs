@@ -56,6 +56,8 @@ pub(super) mod tests {
             handshake_ms: 10_000,
             touch_ms: 1_000,
             outstanding_max: 1_000,
+            request_throttle: None,
+            large_requests: None,
             auth: Arc::default(),
         }
     }

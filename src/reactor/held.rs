@@ -3,7 +3,7 @@
 //! `announce` when the consensus core has answered, by `output` when a client has read.
 
 use crate::ids::ConnId;
-use crate::jute::request;
+use crate::jute::{reply, request};
 use crate::limits::{REPLY_BYTES_HELD_MAX, REPLY_BYTES_WAITING_MAX};
 
 use super::connection::Halts;
@@ -45,6 +45,10 @@ impl Reactor {
             }
             match ready {
                 Ready::Answer { frame } => connection.out.extend_from_slice(frame),
+                Ready::Refused { xid, err } => {
+                    reply::bare(&mut connection.out, xid, self.applied, err);
+                    self.counters.packets_sent += 1;
+                }
                 Ready::Read { frame, identity, since_ms } => {
                     let (header, body) = request::header(frame).expect("read before it was held");
                     let reading = Reading {
@@ -79,6 +83,8 @@ impl Reactor {
     fn pipeline_moved(&mut self, slot: u32) {
         let connection = self.connections.at(slot);
         if connection.pipeline.is_empty() {
+            self.forget_large(slot);
+            let connection = self.connections.at(slot);
             for old in connection.old_identities.drain(..) {
                 self.identities.release(old, &mut self.submission);
             }

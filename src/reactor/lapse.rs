@@ -30,6 +30,8 @@ impl Reactor {
             self.swept_ms = self.now_ms;
             self.close_silent();
         }
+        // Requests under way may have gone with their connections.
+        self.end_waits();
         let touch = self.touched_ms + self.settings.touch_ms;
         touch.min(self.swept_ms + SWEEP_MS) - self.now_ms
     }

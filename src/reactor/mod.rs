@@ -27,6 +27,8 @@ mod read;
 pub mod serve;
 pub mod settings;
 mod submit;
+pub mod throttle;
+pub mod token_bucket;
 pub mod turn;
 mod watch_requests;
 mod watched_paths;

@@ -30,6 +30,10 @@ impl Reactor {
         self.clients.handshakes += 1;
         self.counters.packets_received += 1;
         self.connections.at(slot).tally.received += 1;
+        if !self.admission.may_greet(request.session_id != 0, self.began_ms + self.now_ms) {
+            tracing::info!(slot, "turning a client away: too many handshakes in this time");
+            return self.close_now(slot);
+        }
         let greeting = handshake::greet(&request, self.applied, &self.settings);
         let read_only = request.read_only;
         match greeting {

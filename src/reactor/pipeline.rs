@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::consensus::handoff::IdentityIndex;
+use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
 use crate::limits::{PIPELINE_BYTES_MAX, PIPELINE_REQUESTS_MAX};
 
@@ -40,6 +41,8 @@ enum What {
     Write { xid: i32, op: OpCode },
     /// The consensus core has it; the path lies in `bytes`.
     Sync { xid: i32, length: u32 },
+    /// Not carried out: a bare reply, when its turn comes.
+    Refused { xid: i32, err: ErrorCode },
     /// Answered, but a read before it has not been: its frame.
     Answered { frame: Box<[u8]> },
     /// A read behind a write; its frame lies in `bytes`.
@@ -51,6 +54,8 @@ enum What {
 pub enum Ready<'a> {
     /// A held read that may run now: its frame.
     Read { frame: &'a [u8], identity: IdentityIndex, since_ms: u64 },
+    /// A request that was not carried out is to be answered so.
+    Refused { xid: i32, err: ErrorCode },
     /// A frame that may leave now.
     Answer { frame: &'a [u8] },
 }
@@ -111,6 +116,11 @@ impl Pipeline {
         self.steps.push_back(Step { what, since_ms });
     }
 
+    /// A request is not carried out, and answered with `err` when its turn comes.
+    pub fn refuse(&mut self, xid: i32, err: ErrorCode, since_ms: u64) {
+        self.steps.push_back(Step { what: What::Refused { xid, err }, since_ms });
+    }
+
     /// The consensus core answered its first open request, which must have `xid`.
     ///
     /// # Panics
@@ -119,7 +129,7 @@ impl Pipeline {
         let mut at = self.start;
         for (index, step) in self.steps.iter_mut().enumerate() {
             let (own, op, length) = match step.what {
-                What::Answered { .. } => continue,
+                What::Answered { .. } | What::Refused { .. } => continue,
                 What::Held { length, .. } => {
                     at += length as usize;
                     continue;
@@ -155,6 +165,7 @@ impl Pipeline {
         match &step.what {
             What::Write { .. } | What::Sync { .. } => None,
             What::Answered { frame } => Some(Ready::Answer { frame }),
+            What::Refused { xid, err } => Some(Ready::Refused { xid: *xid, err: *err }),
             What::Held { length, identity } => {
                 let frame = &self.bytes[self.start..self.start + *length as usize];
                 Some(Ready::Read { frame, identity: *identity, since_ms: step.since_ms })
@@ -191,7 +202,7 @@ impl Step {
     /// Its bytes in `Pipeline::bytes`.
     fn length(&self) -> usize {
         match self.what {
-            What::Write { .. } | What::Answered { .. } => 0,
+            What::Write { .. } | What::Answered { .. } | What::Refused { .. } => 0,
             What::Sync { length, .. } | What::Held { length, .. } => length as usize,
         }
     }
@@ -206,7 +217,7 @@ mod tests {
     fn read(pipeline: &Pipeline) -> Option<&[u8]> {
         match pipeline.ready()? {
             Ready::Read { frame, .. } => Some(frame),
-            Ready::Answer { frame } => panic!("an answer is ready: {frame:?}"),
+            other => panic!("no read is ready: {other:?}"),
         }
     }
 

@@ -81,6 +81,8 @@ pub(super) struct Lists {
     pub blocked: Vec<u32>,
     /// Halted by `Halts::OUTSTANDING`.
     pub throttled: Vec<u32>,
+    /// Halted by `Halts::THROTTLED`.
+    pub waiting: Vec<u32>,
     /// Were heard of since the last report of touches.
     pub heard: Vec<u32>,
     /// Leave.
@@ -222,13 +224,31 @@ impl Reactor {
             }
             match frame::next(rest, self.settings.frame_bytes_max) {
                 Ok(Next::Frame(body)) => {
+                    if self.is_too_much(body.len()) {
+                        tracing::info!(
+                            slot,
+                            length = body.len(),
+                            "closing: too many large requests"
+                        );
+                        self.close_now(slot);
+                        break;
+                    }
                     if self.frame(slot, body) == Served::Later {
+                        self.leave_lying(slot, rest.len());
                         break;
                     }
                     at += LENGTH_BYTES + body.len();
+                    self.count_large(slot, body.len());
+                    self.served_of_waiting(slot, LENGTH_BYTES + body.len());
                     self.connections.at(slot).halt_if_full(&mut self.lists.full);
                 }
-                Ok(Next::Incomplete { .. }) => break,
+                Ok(Next::Incomplete { want }) => {
+                    if self.is_too_much(want.saturating_sub(LENGTH_BYTES)) {
+                        tracing::info!(slot, want, "closing: too many large requests");
+                        self.close_now(slot);
+                    }
+                    break;
+                }
                 Err(error) => {
                     tracing::debug!(slot, %error, "closing a connection");
                     self.close_now(slot);
@@ -255,6 +275,12 @@ impl Reactor {
         };
         if self.is_turned_away(slot, header) {
             return Served::Yes;
+        }
+        if let Some(throttle) = self.settings.request_throttle
+            && !matches!(header.op, OpCode::AUTH | OpCode::SASL)
+            && let Some(served) = self.throttle(slot, header, throttle)
+        {
+            return served;
         }
         let served = match header.op {
             op if read::is_read(op) => self.read(slot, frame, header, body),

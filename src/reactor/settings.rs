@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::auth::policy::Policy;
 use crate::config::settings::Config;
 
+use super::throttle::{LargeRequests, RequestThrottle};
+
 /// The rules that every connection of a reactor is held to.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -19,6 +21,10 @@ pub struct Settings {
     pub touch_ms: u64,
     /// Requests of this reactor under way above which clients that have some are not read from.
     pub outstanding_max: usize,
+    /// Requests wait in front of the server; none: they do not.
+    pub request_throttle: Option<RequestThrottle>,
+    /// Large requests are limited; none: they are not.
+    pub large_requests: Option<LargeRequests>,
     /// Who clients are and what they may do.
     pub auth: Arc<Policy>,
 }
@@ -34,6 +40,11 @@ impl Settings {
             handshake_ms: u64::try_from(config.handshake_timeout.as_millis()).unwrap_or(u64::MAX),
             touch_ms: u64::from(config.tick_ms / 2).max(1),
             outstanding_max: (config.outstanding_max.get() as usize / reactors.max(1)).max(1),
+            request_throttle: config.request_throttle.map(|throttle| RequestThrottle {
+                requests_max: (throttle.requests_max / reactors.max(1)).max(1),
+                ..throttle
+            }),
+            large_requests: config.large_requests,
             auth: Arc::clone(&config.auth),
         }
     }
