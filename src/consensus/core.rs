@@ -176,6 +176,12 @@ impl Core {
                 };
                 self.gathering.answer(owner(conn), 0, outcome);
             }
+            Entry::WrongPassword { session } => {
+                if let Some(owner) = prepare.sessions.owner(session) {
+                    self.gathering.note(moment.now_ms);
+                    self.gathering.answer(owner, 0, Outcome::Close);
+                }
+            }
             Entry::Touch { session, ago_ms } => {
                 prepare.sessions.touch(session, moment.now_ms.saturating_sub(u64::from(ago_ms)));
             }

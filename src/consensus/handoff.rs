@@ -48,6 +48,9 @@ pub enum Entry {
     /// A client that comes back; the reactor has checked the password. Answered
     /// `Outcome::SessionOpened` or `Outcome::SessionRefused`.
     RenewSession { conn: ConnId, session: SessionId, timeout_ms: i32 },
+    /// Somebody named the session and did not know its password. As in ZooKeeper, which looks at
+    /// the password behind that, the connection that has the session is closed. Not answered.
+    WrongPassword { session: SessionId },
     /// The session was heard of `ago_ms` before the submission was handed over.
     Touch { session: SessionId, ago_ms: u32 },
     /// The connection is gone; its session lives on until it expires.

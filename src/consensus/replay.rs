@@ -26,8 +26,6 @@ pub enum ReplayError {
     OtherZxid { zxid: Zxid, said: Zxid },
     #[error("the transaction {zxid} does not apply to {path}: {source}")]
     DoesNotApply { zxid: Zxid, path: String, source: TreeError },
-    #[error("the transaction {zxid} opens session {session}, which is open")]
-    SessionOpen { zxid: Zxid, session: SessionId },
     #[error("the transaction {zxid} makes a znode that lives {ttl_ms} ms")]
     BadTtl { zxid: Zxid, ttl_ms: i64 },
 }
@@ -132,8 +130,8 @@ impl Applying<'_> {
                 self.applied(path, done)
             }
             Txn::CreateSession { timeout_ms } => {
-                let new = self.sessions.restore(session, timeout_ms);
-                if new { Ok(()) } else { Err(ReplayError::SessionOpen { zxid, session }) }
+                self.sessions.recreate(session, timeout_ms);
+                Ok(())
             }
             Txn::CloseSession { .. } => {
                 // It may not name all of the session's ephemerals, and names nothing else.

@@ -101,13 +101,19 @@ impl Sessions {
         self.table.iter().map(|(id, session)| (*id, session.bucket_ms))
     }
 
-    /// Puts back a session from a snapshot or a replayed createSession. False: it is there already.
+    /// Puts back a session from a snapshot. False: it is there already.
     pub fn restore(&mut self, id: SessionId, timeout_ms: i32) -> bool {
         let new = !self.table.contains_key(&id);
         if new {
             self.insert(id, timeout_ms, None, Zxid::ZERO);
         }
         new
+    }
+
+    /// Puts back a session from a replayed createSession. A client may have asked for another one
+    /// inside its session: the last timeout counts.
+    pub fn recreate(&mut self, id: SessionId, timeout_ms: i32) {
+        self.insert(id, timeout_ms, None, Zxid::ZERO);
     }
 
     /// Drops a session for which a replayed closeSession was found. No error if there is none.
@@ -181,6 +187,20 @@ impl Sessions {
         let bucket_ms = bucket(now_ms, timeout_ms, self.tick_ms);
         self.put(id, bucket_ms);
         Ok(before.filter(|before| *before != owner))
+    }
+
+    /// A createSession of a session that is open: its timeout after the next restart.
+    ///
+    /// # Panics
+    /// When there is no such session.
+    pub fn log_again(&mut self, id: SessionId, timeout_ms: i32) {
+        let session = self.table.get_mut(&id).expect("only open sessions are created again");
+        session.logged_timeout_ms = timeout_ms;
+    }
+
+    /// The connection that has the session.
+    pub fn owner(&self, id: SessionId) -> Option<Owner> {
+        self.table.get(&id)?.owner
     }
 
     /// The session was heard of at `heard_ms`. Unknown and closing sessions are past saving.

@@ -161,6 +161,14 @@ pub const fn known_flags(flags: i32) -> bool {
     matches!(flags, 0..=6)
 }
 
+/// The create flags of a container.
+pub const CONTAINER: i32 = 4;
+
+/// Whether create flags ask for a TTL znode.
+pub const fn has_ttl(flags: i32) -> bool {
+    matches!(flags, 5 | 6)
+}
+
 /// setACL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SetAcl<'a> {
@@ -208,6 +216,11 @@ impl<'a> AclList<'a> {
     /// Entries.
     pub const fn len(&self) -> usize {
         self.count
+    }
+
+    /// Whether it is null rather than a list without entries.
+    pub fn is_null(&self) -> bool {
+        self.bytes.first_chunk() == Some(&(-1_i32).to_be_bytes())
     }
 
     /// Null or without entries.
@@ -313,10 +326,21 @@ impl<'a> Operation<'a> {
                 if !reads =>
             {
                 let create = Create::take(op, cursor)?;
-                if !known_flags(create.flags) {
-                    return Err(DecodeError::UnknownFlags { at, flags: create.flags });
+                let flags = create.flags;
+                if !known_flags(flags) {
+                    return Err(DecodeError::UnknownFlags { at, flags });
                 }
-                Operation::Create(op, create)
+                if op != OpCode::CREATE_TTL {
+                    if create.acl.is_null() {
+                        return Err(DecodeError::Null { field: "acl", at });
+                    }
+                    if has_ttl(flags) {
+                        return Err(DecodeError::UnknownFlags { at, flags });
+                    }
+                }
+                // Here, and only here, the flags decide.
+                let container = flags == CONTAINER && op != OpCode::CREATE_TTL;
+                Operation::Create(if container { OpCode::CREATE_CONTAINER } else { op }, create)
             }
             OpCode::DELETE if !reads => Operation::Delete(PathVersion::take(cursor)?),
             OpCode::SET_DATA if !reads => Operation::SetData(SetData::take(cursor)?),
@@ -461,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_multi_gives_its_operations_in_order() {
-        let create = create_body(1, None);
+        let create = create_body(1, Some(Vec::new()));
         let delete = b"\0\0\0\x02/b\0\0\0\x05";
         let body = multi(&[(OpCode::CREATE2, &create), (OpCode::DELETE, delete)]);
         let multi = Multi::decode(OpCode::MULTI, &body).unwrap();
@@ -498,9 +522,12 @@ mod tests {
     }
 
     #[test]
-    fn unknown_create_flags_spoil_a_multi_but_not_a_create() {
+    fn unknown_create_flags_and_null_acls_spoil_a_multi_but_not_a_create() {
         let create = create_body(9, None);
         assert_eq!(Create::decode(OpCode::CREATE, &create).unwrap().flags, 9);
+        let null = multi(&[(OpCode::CREATE, &create_body(0, None))]);
+        let refused = Multi::decode(OpCode::MULTI, &null);
+        assert_eq!(refused, Err(DecodeError::Null { field: "acl", at: 0 }));
         assert_eq!(
             Multi::decode(OpCode::MULTI, &multi(&[(OpCode::CREATE, &create)])),
             Err(DecodeError::UnknownFlags { at: 0, flags: 9 })

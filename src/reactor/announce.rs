@@ -13,7 +13,7 @@ use crate::limits::EVENT_BYTES_WAITING_MAX;
 use crate::tree::acl::perms;
 use crate::tree::path;
 
-use super::connection::Halts;
+use super::connection::{Halts, Stage};
 use super::serve::Reactor;
 use super::watched_paths::order;
 use super::watches::WatchKind;
@@ -198,6 +198,13 @@ impl Reactor {
         let mut kept = Vec::new();
         let out = if completed.first { &mut connection.out } else { &mut kept };
         match &completed.path {
+            // A connect response in place of a reply, as ZooKeeper has it.
+            _ if completed.op == OpCode::CREATE_SESSION && err == ErrorCode::Ok => {
+                if let Stage::Open { session, timeout_ms } = connection.stage {
+                    let password = session.password();
+                    reply::connect(out, timeout_ms, session, &password, Some(false));
+                }
+            }
             Some(path) if err == ErrorCode::Ok => {
                 let frame = reply::begin_frame(out);
                 reply::header(out, answer.xid, zxid, err);

@@ -25,10 +25,7 @@ pub fn greet(request: &ConnectRequest, applied: Zxid, settings: &Settings) -> Gr
     if request.last_zxid_seen > applied.bits() {
         return Greeting::Ahead;
     }
-    let timeout_ms = request
-        .timeout_ms
-        .min(settings.max_session_timeout_ms)
-        .max(settings.min_session_timeout_ms);
+    let timeout_ms = settings.session_timeout_ms(request.timeout_ms);
     if request.session_id == 0 {
         return Greeting::New { timeout_ms };
     }

@@ -56,6 +56,8 @@ impl Reactor {
             }
             Greeting::WrongPassword { session } => {
                 self.close_other(slot, session);
+                // It may be on another reactor.
+                self.submission.entries.push(Entry::WrongPassword { session });
                 reply::refuse_session(&mut self.connections.at(slot).out, refused(read_only));
                 self.close_after_output(slot);
             }

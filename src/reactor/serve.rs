@@ -293,7 +293,9 @@ impl Reactor {
             | OpCode::SET_ACL
             | OpCode::MULTI
             | OpCode::RECONFIG
+            | OpCode::DELETE_CONTAINER
             | OpCode::CLOSE_SESSION => self.write(slot, session, header, body),
+            OpCode::CREATE_SESSION => self.create_session(slot, session, header, body),
             OpCode::SYNC => self.sync(slot, session, frame, header, body),
             OpCode::AUTH => {
                 self.authenticate(slot, header, body);
@@ -439,7 +441,7 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_refused_at_once_and_the_connection_closed() {
-        for op in [-1, 0, 13, 20, 99, 108, -10] {
+        for op in [-1, 0, 13, 99, 108, -12] {
             let mut fixture = Fixture::new();
             let client = fixture.client();
             let burst = [write(1), request(2, OpCode(op), &[0; 30]), write(3)];

@@ -48,4 +48,9 @@ impl Settings {
             auth: Arc::clone(&config.auth),
         }
     }
+
+    /// The timeout that a client gets who asks for this one, milliseconds.
+    pub fn session_timeout_ms(&self, asked_ms: i32) -> i32 {
+        asked_ms.min(self.max_session_timeout_ms).max(self.min_session_timeout_ms)
+    }
 }

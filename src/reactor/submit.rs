@@ -43,6 +43,22 @@ impl Reactor {
         Served::Yes
     }
 
+    /// A createSession inside a session. ZooKeeper takes any timeout for it; here it has to be one
+    /// that a new session could have.
+    pub(super) fn create_session(
+        &mut self,
+        slot: u32,
+        session: SessionId,
+        header: Header,
+        body: &[u8],
+    ) -> Served {
+        let Ok(asked_ms) = Cursor::new(body).int("timeOut") else {
+            return self.write(slot, session, header, body);
+        };
+        let timeout_ms = self.settings.session_timeout_ms(asked_ms);
+        self.write(slot, session, header, &timeout_ms.to_be_bytes())
+    }
+
     pub(super) fn sync(
         &mut self,
         slot: u32,
@@ -134,10 +150,11 @@ mod tests {
     use super::*;
     use crate::consensus::handoff::Outcome;
     use crate::jute::error_code::ErrorCode;
+    use crate::jute::records::ConnectResponse;
     use crate::limits::PIPELINE_REQUESTS_MAX;
     use crate::reactor::depart::Leave;
     use crate::reactor::fixture::{
-        Change, Fixture, answer, replied, request, settings, watching, write, xids,
+        Change, Fixture, SESSION, answer, replied, request, settings, watching, write, xids,
     };
     use crate::reactor::settings::Settings;
 
@@ -153,6 +170,26 @@ mod tests {
         fixture.publish(&[txn], vec![replied(client, 1, 1), replied(client, 2, 1)], &[]);
         let frames = fixture.frames(client);
         assert_eq!((frames[1].xid, &frames[1].body[..]), (2, &path[..]));
+    }
+
+    #[test]
+    fn a_session_created_again_is_answered_with_a_connect_response() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        let body = i32::MAX.to_be_bytes();
+        fixture.reactor.receive(client.slot, &request(1, OpCode::CREATE_SESSION, &body));
+        let submission = fixture.submitted();
+        let [Entry::Write { op: OpCode::CREATE_SESSION, body, .. }] = &submission.entries[..]
+        else {
+            panic!("{:?}", submission.entries);
+        };
+        let sent = &submission.bytes[body.start as usize..body.end as usize];
+        assert_eq!(sent, settings().max_session_timeout_ms.to_be_bytes());
+        let txn = fixture.nothing(Change::None);
+        fixture.publish(&[txn], vec![replied(client, 1, 1)], &[]);
+        let output = fixture.output(client);
+        let response = ConnectResponse::decode(&output[4..]).unwrap();
+        assert_eq!((response.timeout_ms, response.session_id), (10_000, SESSION.bits()));
     }
 
     #[test]

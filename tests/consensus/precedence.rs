@@ -4,6 +4,7 @@ use ringkeeper::ids::SessionId;
 use ringkeeper::jute::error_code::ErrorCode::{self, *};
 use ringkeeper::jute::opcode::OpCode;
 use ringkeeper::jute::records::{Acl, Id};
+use ringkeeper::jute::reply;
 use ringkeeper::limits::{ACL_ENTRIES_MAX, MULTI_TXN_BYTES_MAX};
 
 use super::server::{Server, create, multi, open_acl, path_version, set_acl, set_data};
@@ -161,12 +162,74 @@ fn of_requests_that_no_client_may_make() {
     for (op, expected, body) in [
         (OpCode::RECONFIG, ReconfigDisabled, config),
         (OpCode::DELETE_CONTAINER, BadArguments, path_version("/open/child", 0)),
-        (OpCode::CREATE_SESSION, Unimplemented, vec![0; 4]),
+        (OpCode::DELETE_CONTAINER, BadArguments, vec![0]),
+        (OpCode::CREATE_SESSION, MarshallingError, vec![0; 3]),
     ] {
         let reply = server.write((1, session, 2), op, 0, &body).unwrap();
         assert_eq!(reply.err, expected, "{op:?}");
     }
     assert!(server.see("/open/child", |_| ()).is_some());
+}
+
+/// What ZooKeeper reads, and finds fault with later: null, and text that is not UTF-8. It costs a
+/// transaction.
+#[test]
+fn of_null_and_of_what_is_not_text() {
+    let (mut server, session) = server();
+    let null = || (-1_i32).to_be_bytes().to_vec();
+    let behind =
+        |front: Vec<u8>, whole: Vec<u8>, from: usize| [&front[..], &whole[from..]].concat();
+    let with_acl = |scheme: Option<&str>, id: Option<&str>| {
+        let mut body = Vec::new();
+        reply::string(&mut body, "/x");
+        reply::buffer(&mut body, None);
+        reply::int(&mut body, 1);
+        reply::int(&mut body, 31);
+        reply::buffer(&mut body, scheme.map(str::as_bytes));
+        reply::buffer(&mut body, id.map(str::as_bytes));
+        reply::int(&mut body, 0);
+        body
+    };
+    let no_text = [&2_i32.to_be_bytes()[..], b"/\xff"].concat();
+    let create_x = || create("/x", b"", &open_acl(31), 0);
+    for (op, expected, body) in [
+        (OpCode::CREATE, MarshallingError, behind(null(), create_x(), 6)),
+        (OpCode::CREATE, InvalidAcl, with_acl(None, Some("anyone"))),
+        (OpCode::CREATE, MarshallingError, with_acl(Some("world"), None)),
+        (OpCode::CREATE, InvalidAcl, with_acl(Some("auth"), None)),
+        (OpCode::CREATE, BadArguments, behind(no_text.clone(), create_x(), 6)),
+        (OpCode::DELETE, MarshallingError, behind(null(), path_version("/x", -1), 6)),
+        (OpCode::DELETE, NoNode, behind(no_text.clone(), path_version("/x", -1), 6)),
+        (OpCode::SET_DATA, BadArguments, behind(null(), set_data("/x", b"", -1), 6)),
+        (OpCode::SET_DATA, BadArguments, behind(no_text.clone(), set_data("/x", b"", -1), 6)),
+        (OpCode::SET_ACL, BadArguments, behind(null(), set_acl("/x", &open_acl(31), -1), 6)),
+    ] {
+        let before = server.committed();
+        let reply = server.write((1, session, 2), op, 0, &body).unwrap();
+        assert_eq!((reply.err, reply.zxid), (expected, before.next()), "{op:?} {body:x?}");
+    }
+}
+
+/// In a multi ZooKeeper 3.9 decides by the flags of a create, before it looks at anything else.
+#[test]
+fn of_the_flags_of_a_create_in_a_multi() {
+    let (mut server, session) = server();
+    let part = |op, flags| multi(&[(op, create("/open/new", b"", &open_acl(31), flags))]);
+    for (op, flags) in [(OpCode::CREATE, 5), (OpCode::CREATE2, 6), (OpCode::CREATE_CONTAINER, 9)] {
+        let reply = server.write((1, session, 2), OpCode::MULTI, 0, &part(op, flags)).unwrap();
+        assert_eq!((reply.err, reply.body), (MarshallingError, Vec::new()), "{op:?} {flags}");
+    }
+    let before = server.committed();
+    let mut null_acl = create("/open/new", b"", &[], 0);
+    let at = null_acl.len() - 8;
+    null_acl[at..at + 4].fill(0xff);
+    let body = multi(&[(OpCode::CREATE, null_acl)]);
+    let reply = server.write((1, session, 2), OpCode::MULTI, 0, &body).unwrap();
+    assert_eq!((reply.err, reply.zxid), (MarshallingError, before));
+    let reply = server.write((1, session, 2), OpCode::MULTI, 0, &part(OpCode::CREATE, 4)).unwrap();
+    assert_eq!(&reply.body[..4], OpCode::CREATE2.0.to_be_bytes());
+    let owner = server.see("/open/new", |node| node.owner());
+    assert_eq!(owner, Some(ringkeeper::tree::Owner::Container));
 }
 
 #[test]

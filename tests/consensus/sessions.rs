@@ -1,6 +1,6 @@
 //! Sessions: who may write, who is told what, and what goes with a session.
 
-use ringkeeper::consensus::handoff::{Entry, IdentityIndex, Outcome, Published};
+use ringkeeper::consensus::handoff::{Answer, Entry, IdentityIndex, Outcome, Published};
 use ringkeeper::ids::SessionId;
 use ringkeeper::jute::error_code::ErrorCode;
 use ringkeeper::jute::opcode::OpCode;
@@ -148,6 +148,36 @@ fn a_session_that_moved_closes_the_connection_that_it_left() {
     assert_eq!(server.committed().bits(), before.bits() + 2);
     assert!(matches!(last_txn(&server), (OpCode::ERROR, _, 6, _)));
     make(&mut server, 2, session, "/still-here", 1);
+}
+
+#[test]
+fn a_wrong_password_closes_the_connection_that_has_the_session() {
+    let mut server = server();
+    let session = server.open(1, 30_000);
+    let before = server.committed();
+    let published = server.run(vec![Entry::WrongPassword { session }], Vec::new());
+    let list = &published.answers[0].list;
+    assert!(matches!(list[..], [Answer { outcome: Outcome::Close, .. }]), "{list:?}");
+    assert_eq!(list[0].conn, conn(1));
+    server.submit(vec![Entry::Disconnected { conn: conn(1), session }], Vec::new());
+    server.submit(vec![Entry::WrongPassword { session }], Vec::new());
+    server.submit(vec![Entry::WrongPassword { session: SessionId::from_bits(9) }], Vec::new());
+    assert!(server.flush().is_empty());
+    assert_eq!(server.committed(), before);
+    make(&mut server, 2, session, "/still-here", 1);
+}
+
+#[test]
+fn a_session_created_again_has_the_new_timeout_after_a_restart() {
+    let mut server = server();
+    let session = server.open(1, 30_000);
+    let before = server.committed();
+    let op = OpCode::CREATE_SESSION;
+    let reply = server.write((1, session, 3), op, 0, &5_000_i32.to_be_bytes()).unwrap();
+    assert_eq!((reply.err, reply.zxid), (ErrorCode::Ok, before.next()));
+    assert_eq!(server.sessions(), [(session, 5_000)]);
+    assert_eq!(server.restarted().sessions(), [(session, 5_000)]);
+    assert_eq!(server.write((2, session, 4), op, 0, &5_000_i32.to_be_bytes()), None);
 }
 
 #[test]

@@ -36,8 +36,7 @@ impl Kind {
         if !request::known_flags(flags) {
             return Err(ErrorCode::BadArguments);
         }
-        let timed = matches!(flags, 5 | 6);
-        if timed && !extended_types {
+        if request::has_ttl(flags) && !extended_types {
             return Err(ErrorCode::Unimplemented);
         }
         let ttl = create.ttl.filter(|ttl| (1..=TTL_MS_MAX).contains(ttl));

@@ -9,7 +9,7 @@ use crate::jute::opcode::OpCode;
 use crate::jute::txn;
 use crate::limits::CLOSE_SESSION_PATH_BYTES_MAX;
 
-use super::write::{Prepare, Prepared, Stamp};
+use super::write::{Prepare, Prepared, Record, Request, Stamp};
 
 impl Prepare {
     /// Opens a session on the connection `owner`. No transaction: there are too many sessions.
@@ -31,6 +31,32 @@ impl Prepare {
         batch.end_txn(stamp.zxid);
         batch.answer(owner, 0, Outcome::SessionOpened { session, timeout_ms });
         Prepared::Txn
+    }
+
+    /// A createSession that a client sent inside its session. Like ZooKeeper's it changes what the
+    /// session's timeout is after a restart, and nothing else; the reactor has moved that into its
+    /// bounds.
+    pub(super) fn create_session_again(
+        &mut self,
+        request: &Request<'_>,
+        record: &Record<'_>,
+        stamp: Stamp,
+        batch: &mut Batch,
+    ) {
+        let timeout_ms = match record {
+            Record::CreateSession(timeout_ms) => Ok(*timeout_ms),
+            _ => Err(ErrorCode::MarshallingError),
+        };
+        let allowed = self.allowed(request.session, request.from);
+        let timeout_ms = match allowed.and(timeout_ms) {
+            Ok(timeout_ms) => timeout_ms,
+            Err(err) => return self.refuse(request, err, stamp, batch),
+        };
+        self.sessions.log_again(request.session, timeout_ms);
+        self.begin_txn(request.session, request.xid, OpCode::CREATE_SESSION, stamp);
+        txn::encode_create_session(&mut self.txn, timeout_ms);
+        batch.end_txn(stamp.zxid);
+        batch.reply(request.from, request.xid, ErrorCode::Ok, |_, _| ());
     }
 
     /// Ends a session that has expired.

@@ -11,7 +11,7 @@ use crate::consensus::reap::Reaping;
 use crate::consensus::sessions::{Owner, Refusal, Sessions};
 use crate::ids::{SessionId, Zxid};
 use crate::jute::codec;
-use crate::jute::decode::DecodeError;
+use crate::jute::decode::{Cursor, DecodeError};
 use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
 use crate::jute::records::{Acl, Id, ReconfigRequest, Stat};
@@ -129,12 +129,15 @@ pub(super) enum Done {
 }
 
 /// A request's record.
-enum Record<'a> {
+#[derive(Debug)]
+pub(super) enum Record<'a> {
     Create(Create<'a>),
     Delete(PathVersion<'a>),
     SetData(SetData<'a>),
     SetAcl(SetAcl<'a>),
     Multi(Multi<'a>),
+    /// With a timeout in milliseconds.
+    CreateSession(i32),
     /// Refused whatever it says.
     Refused(ErrorCode),
 }
@@ -153,6 +156,7 @@ impl<'a> Record<'a> {
                 codec::from_slice::<ReconfigRequest>(body)?;
                 Record::Refused(ErrorCode::ReconfigDisabled)
             }
+            OpCode::CREATE_SESSION => Record::CreateSession(Cursor::new(body).int("timeOut")?),
             // ZooKeeper takes it from clients, without a look at any ACL, and deletes what it
             // names. It is meant for the server itself.
             OpCode::DELETE_CONTAINER => Record::Refused(ErrorCode::BadArguments),
@@ -195,16 +199,19 @@ impl Prepare {
             self.close_session(request.from, request.session, request.xid, stamp, batch);
             return Prepared::Txn;
         }
-        let record = match Record::decode(request.op, request.body) {
+        let decoded = Record::decode(request.op, request.body);
+        let record = match decoded.or_else(|error| refused(request.op, &error)) {
             Ok(record) => record,
-            // In ZooKeeper a multi gets its zxid before it is decoded, and everything else behind.
-            Err(_) if request.op == OpCode::MULTI => Record::Refused(ErrorCode::MarshallingError),
-            Err(_) => {
-                batch.reply(request.from, request.xid, ErrorCode::MarshallingError, |_, _| ());
+            Err(err) => {
+                batch.reply(request.from, request.xid, err, |_, _| ());
                 return Prepared::Answered;
             }
         };
         self.tree.begin(stamp.zxid, stamp.time_ms);
+        if request.op == OpCode::CREATE_SESSION {
+            self.create_session_again(request, &record, stamp, batch);
+            return Prepared::Txn;
+        }
         if let Record::Multi(multi) = record {
             self.multi(request, &multi, stamp, batch);
             return Prepared::Txn;
@@ -238,7 +245,7 @@ impl Prepare {
             Record::SetData(set) => write.set_data(set),
             Record::SetAcl(set) => write.set_acl(set),
             Record::Refused(err) => Err(*err),
-            Record::Multi(_) => unreachable!("prepared by multi"),
+            Record::Multi(_) | Record::CreateSession(_) => unreachable!("prepared elsewhere"),
         }
     }
 
@@ -273,7 +280,13 @@ impl Prepare {
     }
 
     /// The request failed: an error transaction, and the answer that tells the client.
-    fn refuse(&mut self, request: &Request<'_>, err: ErrorCode, stamp: Stamp, batch: &mut Batch) {
+    pub(super) fn refuse(
+        &mut self,
+        request: &Request<'_>,
+        err: ErrorCode,
+        stamp: Stamp,
+        batch: &mut Batch,
+    ) {
         self.begin_txn(request.session, request.xid, OpCode::ERROR, stamp);
         txn::encode_error(&mut self.txn, err.code());
         batch.end_txn(stamp.zxid);
@@ -337,6 +350,34 @@ impl Prepare {
             now_ms: stamp.now_ms,
         }
     }
+}
+
+/// What ZooKeeper makes of a request of type `op` that cannot be decoded.
+///
+/// # Errors
+/// What it answers where that costs no transaction. It reads what we do not: null, and text with
+/// U+FFFD in the place of what is not UTF-8, finds fault with it later, and has given the request
+/// its zxid by then. So does a multi, before it is decoded.
+fn refused<'a>(op: OpCode, error: &DecodeError) -> Result<Record<'a>, ErrorCode> {
+    let makes = matches!(
+        op,
+        OpCode::CREATE | OpCode::CREATE2 | OpCode::CREATE_CONTAINER | OpCode::CREATE_TTL
+    );
+    Ok(Record::Refused(match *error {
+        DecodeError::Null { field: "acl", .. } if op == OpCode::MULTI => {
+            return Err(ErrorCode::MarshallingError);
+        }
+        _ if op == OpCode::MULTI || op == OpCode::CREATE_SESSION => ErrorCode::MarshallingError,
+        DecodeError::Null { field: "scheme", .. } => ErrorCode::InvalidAcl,
+        DecodeError::Null { field: "path", .. } if makes || op == OpCode::DELETE => {
+            ErrorCode::MarshallingError
+        }
+        DecodeError::Null { field: "path", .. } => ErrorCode::BadArguments,
+        DecodeError::Null { .. } => ErrorCode::MarshallingError,
+        DecodeError::NotUtf8 { .. } if op == OpCode::DELETE => ErrorCode::NoNode,
+        DecodeError::NotUtf8 { .. } => ErrorCode::BadArguments,
+        _ => return Err(ErrorCode::MarshallingError),
+    }))
 }
 
 /// The body of the reply to an operation that stood alone.
