@@ -107,9 +107,14 @@ struct Expiry {
     /// When they were found, milliseconds of the monotonic clock: what runs out later is not
     /// theirs, for it may have been heard of by what came behind.
     found_ms: u64,
-    /// Submissions to take first: at most what waited then. Both queues keep their order, so this
-    /// comes to an end, whatever comes behind.
+    /// A reactor had submissions ready for which there was no room. They come first, too.
+    held: bool,
+    /// Submissions to take first: at most what waited when nothing was held any more. Both queues
+    /// keep their order, so this comes to an end, whatever comes behind.
     behind: usize,
+    /// Submissions that may still be taken while something is held. Each reactor keeps its order,
+    /// so what was held at first is among them; what is held now came later.
+    patience: usize,
 }
 
 /// What ends a wait.
@@ -202,6 +207,7 @@ impl Turns {
                     let moment = *moment.get_or_insert_with(self::moment);
                     if let Some(expiry) = &mut self.expiry {
                         expiry.behind = expiry.behind.saturating_sub(1);
+                        expiry.patience = expiry.patience.saturating_sub(1);
                     }
                     let log = &mut self.log;
                     self.core.submit(submission, moment, &mut |zxid, txn: &[u8]| {
@@ -232,15 +238,26 @@ impl Turns {
         if !due || !self.prepares() {
             return;
         }
+        // In this order: what is released until here is counted.
+        let held = self.inbox.is_held();
         let waiting = self.parked.len() + self.inbox.len();
-        let found = Expiry { found_ms: moment.now_ms, behind: waiting };
-        let expiry = *self.expiry.get_or_insert(found);
+        let patience = SUBMISSIONS_PARKED_MAX;
+        let found = Expiry { found_ms: moment.now_ms, held: false, behind: waiting, patience };
+        let expiry = self.expiry.get_or_insert(found);
+        if held && expiry.patience > 0 {
+            expiry.held = true;
+            return;
+        }
+        if std::mem::take(&mut expiry.held) {
+            expiry.behind = waiting;
+        }
         if expiry.behind > 0 && waiting > 0 {
             return;
         }
+        let found_ms = expiry.found_ms;
         self.expiry = None;
         let log = &mut self.log;
-        let moment = Moment { now_ms: expiry.found_ms, ..moment };
+        let moment = Moment { now_ms: found_ms, ..moment };
         self.core.expire(moment, &mut |zxid, txn: &[u8]| {
             log.append(zxid, |out| out.extend_from_slice(txn));
         });
@@ -608,6 +625,39 @@ mod tests {
                 assert_eq!(turns.log.gathered_txns(), 2, "it is silent now");
             });
         }
+    }
+
+    #[test]
+    fn a_session_whose_touch_found_no_room_does_not_expire() {
+        let dir = tempfile::tempdir().unwrap();
+        run_here(async move {
+            let (mut turns, session) = stalled(dir.path()).await;
+            // Not full, but a reactor found it so a moment ago.
+            turns.inbox.hold();
+            send(&turns, touch(SessionId::from_bits(1)));
+            for _ in 0..3 {
+                turns.take_messages();
+                turns.expire_sessions();
+            }
+            (0..20).for_each(|_| send(&turns, touch(SessionId::from_bits(1))));
+            send(&turns, touch(session));
+            turns.inbox.release();
+            for _ in 0..5 {
+                turns.expire_sessions();
+                turns.take_messages();
+            }
+            assert_eq!(turns.log.gathered_txns(), 1, "it was heard of");
+            std::thread::sleep(Duration::from_millis(100 + 3 * TICK_MS));
+            turns.inbox.hold();
+            for _ in 0..SUBMISSIONS_PARKED_MAX {
+                turns.expire_sessions();
+                send(&turns, touch(SessionId::from_bits(1)));
+                turns.take_messages();
+            }
+            assert_eq!(turns.log.gathered_txns(), 1);
+            turns.expire_sessions();
+            assert_eq!(turns.log.gathered_txns(), 2, "a reactor that never has room");
+        });
     }
 
     #[test]

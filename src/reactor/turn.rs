@@ -73,6 +73,8 @@ struct Turn<S> {
     inbox: RingInbox<ReactorMessage>,
     reactors: Vec<RingInbox<ReactorMessage>>,
     consensus: TaskInbox<ConsensusMessage>,
+    /// The consensus core knows that it has no room for what is ready here.
+    holds: bool,
     admin: SyncSender<AdminRequest>,
     admission: Arc<Admission>,
     id: ReactorId,
@@ -111,6 +113,7 @@ impl<S: Sockets> Turn<S> {
             spin_before_park: setup.spin_before_park,
             busy_at: Instant::now(),
             owes_drained: false,
+            holds: false,
             stop_by: None,
             events: Vec::new(),
             leave: Vec::new(),
@@ -266,6 +269,10 @@ impl<S: Sockets> Turn<S> {
                 }
                 Err(_) => unreachable!("the message that was sent comes back"),
             }
+        }
+        if self.reactor.is_blocked() != self.holds {
+            self.holds = !self.holds;
+            if self.holds { self.consensus.hold() } else { self.consensus.release() }
         }
         self.reactor.unblock();
     }

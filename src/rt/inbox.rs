@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::task::{Context, Poll};
 
 use atomic_waker::AtomicWaker;
@@ -108,6 +108,8 @@ pub struct TaskInbox<T>(Arc<Awaiting<T>>);
 struct Awaiting<T> {
     queue: ArrayQueue<T>,
     waker: AtomicWaker,
+    /// Senders that have messages ready for which there was no room.
+    holding: AtomicUsize,
 }
 
 impl<T> Clone for TaskInbox<T> {
@@ -122,6 +124,7 @@ impl<T> TaskInbox<T> {
         TaskInbox(Arc::new(Awaiting {
             queue: ArrayQueue::new(capacity),
             waker: AtomicWaker::new(),
+            holding: AtomicUsize::new(0),
         }))
     }
 
@@ -130,6 +133,24 @@ impl<T> TaskInbox<T> {
         self.0.queue.push(message)?;
         self.0.waker.wake();
         Ok(())
+    }
+
+    /// A sender tells that from now on it has messages ready for which there was no room.
+    pub fn hold(&self) {
+        self.0.holding.fetch_add(1, Ordering::Release);
+    }
+
+    /// The sender has no such messages any more: all are in the inbox.
+    pub fn release(&self) {
+        let held = self.0.holding.fetch_sub(1, Ordering::Release);
+        assert!(held > 0, "an inbox is released that nobody held");
+        self.0.waker.wake();
+    }
+
+    /// Whether a sender has messages ready for which there was no room. What one held before this
+    /// says no is in the inbox.
+    pub fn is_held(&self) -> bool {
+        self.0.holding.load(Ordering::Acquire) > 0
     }
 
     /// Wakes the owner without a message.
@@ -171,6 +192,18 @@ mod tests {
         assert_eq!(inbox.send(2), Err(2));
         assert_eq!(inbox.take(), Some(1));
         assert_eq!(inbox.take(), None);
+    }
+
+    #[test]
+    fn an_inbox_is_held_until_every_sender_has_released_it() {
+        let inbox = TaskInbox::<u8>::new(1);
+        assert!(!inbox.is_held());
+        inbox.hold();
+        inbox.clone().hold();
+        inbox.release();
+        assert!(inbox.is_held());
+        inbox.release();
+        assert!(!inbox.is_held());
     }
 
     #[test]

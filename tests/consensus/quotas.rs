@@ -107,6 +107,8 @@ fn limits_that_cannot_be_read_refuse_everything_and_no_limits_refuse_nothing() {
     let mut client = limited("nonsense");
     assert_eq!(client.create("/q/a", ""), MarshallingError);
     assert_eq!(client.set("/q", "1"), MarshallingError);
+    let part = (OpCode::CREATE, create("/q/a", b"", &open_acl(31), 0));
+    assert_eq!(client.write(OpCode::MULTI, &multi(&[part])), (MarshallingError, Vec::new()));
     assert_eq!(client.delete("/q"), Ok);
     assert_eq!(client.delete(LIMITS), Ok);
     assert_eq!(client.create("/q", ""), Ok);

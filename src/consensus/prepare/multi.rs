@@ -15,8 +15,9 @@ use super::write::{Done, Write};
 pub(super) enum Failed {
     /// An operation failed with this error. The record and the reply's body tell which.
     Operation(ErrorCode),
-    /// The record would exceed `MULTI_TXN_BYTES_MAX`. What was appended is of no use.
-    TooLong,
+    /// As a whole, with MARSHALLINGERROR: the record would exceed `MULTI_TXN_BYTES_MAX`, or a
+    /// quota that cannot be read is in the way. What was appended is of no use.
+    Whole,
 }
 
 impl Write<'_> {
@@ -43,14 +44,14 @@ impl Write<'_> {
                 Some(_) => Err(ErrorCode::RuntimeInconsistency),
             };
             match result {
-                Ok(_) if parts.bytes() + self.record.len() > MULTI_TXN_BYTES_MAX => {
-                    self.tree.take_back();
-                    self.changes.take_back(mark);
-                    return Err(Failed::TooLong);
-                }
-                Ok(done) => {
+                Ok(done) if parts.bytes() + self.record.len() <= MULTI_TXN_BYTES_MAX => {
                     append_result(body, self.changes, &done);
                     parts.part(operation.op(), |out| out.extend_from_slice(self.record));
+                }
+                Ok(_) | Err(ErrorCode::MarshallingError) => {
+                    self.tree.take_back();
+                    self.changes.take_back(mark);
+                    return Err(Failed::Whole);
                 }
                 Err(err) => {
                     failed = failed.or(Some((index, err)));

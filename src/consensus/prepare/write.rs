@@ -261,7 +261,7 @@ impl Prepare {
             .multi(multi, &mut txn, &mut body);
         self.txn = txn;
         match result {
-            Err(Failed::TooLong) => {
+            Err(Failed::Whole) => {
                 self.refuse(request, ErrorCode::MarshallingError, stamp, batch);
             }
             Err(Failed::Operation(ErrorCode::SessionMoved)) => {
