@@ -58,6 +58,10 @@ pub const EVENT_BYTES_WAITING_MAX: usize = 4 << 20;
 /// takes it (their `jute.maxbuffer` is far smaller), and a send must stay below 1 GiB.
 pub const REPLY_BYTES_MAX: usize = 256 << 20;
 
+/// Bytes of the paths in an answer to getEphemerals. A longer list is answered MARSHALLINGERROR, as
+/// one of children is: no client takes it.
+pub const EPHEMERALS_BYTES_MAX: usize = 64 << 20;
+
 /// Bytes of one answer to a multiRead. A longer one is MARSHALLINGERROR: a request of few bytes
 /// could ask for gigabytes, and no client takes them.
 pub const MULTI_READ_BYTES_MAX: usize = 64 << 20;
@@ -121,9 +125,9 @@ pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a file of SASL credentials. A longer one is refused: it is something else.
 pub const CREDENTIALS_BYTES_MAX: u64 = 1 << 20;
 
-/// Readers of one tree: the reactors, snapshots, and what the consensus core has. More is an error
-/// of our own.
-pub const TREE_READERS_MAX: usize = REACTORS_MAX + 16;
+/// Readers of one tree: two of each reactor, snapshots, and what the consensus core has. More is an
+/// error of our own.
+pub const TREE_READERS_MAX: usize = 2 * REACTORS_MAX + 16;
 
 /// Transactions that may be proposed and not yet committed. Full: the consensus core stops taking
 /// submissions at half of it, so that all sessions could expire at once on top.

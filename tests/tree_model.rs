@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use ringkeeper::ids::{SessionId, Zxid};
 use ringkeeper::jute::records::{Acl, Id};
 use ringkeeper::tree::{
-    AclId, NodeView, Owner, Reader, Registry, StoredStat, TreeError, View, Writer,
+    AclId, Descendants, NodeView, Owner, Reader, Registry, StoredStat, TreeError, View, Writer,
 };
 
 /// Few paths, so that transactions meet; parents, children and grandchildren.
@@ -381,7 +381,15 @@ fn check_view(view: View<'_>, tree: &Tree) {
     for path in tree.keys() {
         check_node(path, view.get(path).unwrap(), tree);
     }
-    assert_eq!(view.descendants("/"), Some(tree.len() as u64 - 1));
+    let below = |path: &str| {
+        let prefix = if path == "/" { "/".to_owned() } else { format!("{path}/") };
+        tree.keys().filter(|it| it.len() > prefix.len() && it.starts_with(&prefix)).count() as u64
+    };
+    for path in tree.keys().step_by(1 + tree.len() / 8) {
+        let counted = view.get(path).unwrap().descendants(usize::MAX);
+        assert_eq!(counted, Descendants::Counted(below(path)), "{path}");
+        assert_eq!(view.get(path).unwrap().descendants(0), Descendants::TooMany);
+    }
 }
 
 fn check_node(path: &str, node: NodeView<'_>, tree: &Tree) {

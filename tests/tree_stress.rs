@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ringkeeper::ids::{SessionId, Zxid};
 use ringkeeper::jute::records::{Acl, Id};
-use ringkeeper::tree::{Owner, Registry, View, Writer};
+use ringkeeper::tree::{Descendants, Owner, Registry, View, Writer};
 
 const GROUPS: usize = 4;
 const MEMBERS: usize = 8;
@@ -102,7 +102,11 @@ fn walk(registry: &Registry, stop: &AtomicBool) -> u64 {
     while !stop.load(Ordering::Relaxed) {
         let pinned = reader.hold_newest();
         check(&reader.at(pinned), &mut Random(7));
-        let before = reader.at(pinned).descendants("/").unwrap();
+        let Descendants::Counted(before) =
+            reader.at(pinned).get("/").unwrap().descendants(usize::MAX)
+        else {
+            panic!("there are not so many znodes");
+        };
         let (mut seen, mut churn) = (0, 0);
         let mut walk = reader.walk();
         while let Some((path, node)) = walk.next() {

@@ -161,6 +161,16 @@ impl Core {
                     }
                 }
             }
+            Entry::GetEphemerals { conn, session, xid, prefix } => {
+                self.gathering.note(moment.now_ms);
+                let prefix = &bytes[prefix.start as usize..prefix.end as usize];
+                let outcome = match prepare.allowed(session, owner(conn)) {
+                    Err(ErrorCode::SessionMoved) => Outcome::Close,
+                    Err(err) => Outcome::Reply { err, body: 0..0 },
+                    Ok(()) => prepare.list_ephemerals(session, prefix),
+                };
+                self.gathering.answer(owner(conn), xid, outcome);
+            }
             Entry::RenewSession { conn, session, timeout_ms } => {
                 self.gathering.note(moment.now_ms);
                 let now_ms = moment.now_ms;

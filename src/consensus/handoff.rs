@@ -43,6 +43,9 @@ pub enum Entry {
     /// Answered `Outcome::Reply` with an empty body once everything committed before it is
     /// published; the reactor adds the path.
     Sync { conn: ConnId, session: SessionId, xid: i32 },
+    /// The paths of the session's ephemerals that begin with `prefix`, as of everything before it.
+    /// Answered `Outcome::LongReply`.
+    GetEphemerals { conn: ConnId, session: SessionId, xid: i32, prefix: Range<u32> },
     /// A new session with this (negotiated) timeout. Answered `Outcome::SessionOpened`.
     OpenSession { conn: ConnId, timeout_ms: i32 },
     /// A client that comes back; the reactor has checked the password. Answered
@@ -154,6 +157,8 @@ pub enum Outcome {
     /// The reply: its header carries the zxid of the last transaction taken, and `err`; `body`
     /// (a part of `Answers::bytes`) follows the header. Empty for most errors.
     Reply { err: ErrorCode, body: Range<u32> },
+    /// As `Reply`, without an error, with a body that is too long to lie among the others.
+    LongReply { body: Vec<u8> },
     /// The reply, after which the connection is closed: closeSession.
     ReplyAndClose { err: ErrorCode, body: Range<u32> },
     /// The session is established on this connection.

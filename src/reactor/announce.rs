@@ -168,10 +168,13 @@ impl Reactor {
         let body = |range: &std::ops::Range<u32>| &bytes[range.start as usize..range.end as usize];
         match &answer.outcome {
             Outcome::Reply { err, body: range } => {
-                self.complete(answer, *err, body(range));
+                self.complete(answer.conn, answer.xid, *err, body(range));
+            }
+            Outcome::LongReply { body } => {
+                self.complete(answer.conn, answer.xid, ErrorCode::Ok, body);
             }
             Outcome::ReplyAndClose { err, body: range } => {
-                if self.complete(answer, *err, body(range)) {
+                if self.complete(answer.conn, answer.xid, *err, body(range)) {
                     self.close_when_answered(answer.conn.slot);
                 }
             }
@@ -187,12 +190,12 @@ impl Reactor {
         }
     }
 
-    /// Answers the first request of the connection that the consensus core has, and runs what
+    /// Answers the first request of the connection that was given away, and runs what
     /// waited for it. False: the connection is gone.
-    fn complete(&mut self, answer: &Answer, err: ErrorCode, body: &[u8]) -> bool {
-        let slot = answer.conn.slot;
-        let Some(connection) = self.connections.get(answer.conn) else { return false };
-        let completed = connection.pipeline.complete(answer.xid);
+    pub(super) fn complete(&mut self, conn: ConnId, xid: i32, err: ErrorCode, body: &[u8]) -> bool {
+        let slot = conn.slot;
+        let Some(connection) = self.connections.get(conn) else { return false };
+        let completed = connection.pipeline.complete(xid);
         self.outstanding -= 1;
         let zxid = self.applied;
         let mut kept = Vec::new();
@@ -207,22 +210,22 @@ impl Reactor {
             }
             Some(path) if err == ErrorCode::Ok => {
                 let frame = reply::begin_frame(out);
-                reply::header(out, answer.xid, zxid, err);
+                reply::header(out, xid, zxid, err);
                 reply::buffer(out, Some(path));
                 reply::finish_frame(out, frame);
             }
-            _ => reply::with_body(out, answer.xid, zxid, err, body),
+            _ => reply::with_body(out, xid, zxid, err, body),
         }
         if !completed.first {
             connection.pipeline.keep(&completed, &kept);
         }
         let done = err == ErrorCode::Ok || completed.op == OpCode::MULTI;
         let op = done.then_some(completed.op);
-        connection.replied(op, answer.xid, zxid, completed.since_ms, self.now_ms);
+        connection.replied(op, xid, zxid, completed.since_ms, self.now_ms);
         self.counters.packets_sent += 1;
         self.counters.latencies.add(self.now_ms - completed.since_ms);
         self.run_held(slot);
-        self.connections.get(answer.conn).is_some()
+        self.connections.get(conn).is_some()
     }
 }
 

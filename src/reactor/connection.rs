@@ -61,6 +61,8 @@ impl Halts {
     pub const LAST: Halts = Halts(32);
     /// Its next request has to wait: the server has enough to do.
     pub const THROTTLED: Halts = Halts(64);
+    /// A request that stands alone waits for its turn, or is under way.
+    pub const ALONE: Halts = Halts(128);
 
     /// Whether nothing is in the way.
     pub const fn none(self) -> bool {

@@ -150,6 +150,14 @@ impl Fixture {
         (zxid, Change::Deleted(path.to_owned(), acls))
     }
 
+    /// A transaction that does `what` and tells no watcher.
+    pub fn transaction(&mut self, what: impl FnOnce(&mut Writer)) -> (i64, Change) {
+        let zxid = self.begin();
+        what(&mut self.writer);
+        self.writer.publish(Zxid::from_bits(zxid));
+        (zxid, Change::None)
+    }
+
     /// A transaction that changes no znode.
     pub fn nothing(&mut self, change: Change) -> (i64, Change) {
         let zxid = self.begin();

@@ -92,6 +92,7 @@ impl Reactor {
                 return self.close_after_output(slot);
             }
             self.clear(slot, Halts::OUTSTANDING);
+            self.clear(slot, Halts::ALONE);
         }
         self.clear(slot, Halts::PIPELINE);
         self.has_output(slot);

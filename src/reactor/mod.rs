@@ -5,6 +5,7 @@
 //! `read` answers, or the consensus core is handed a submission and `pipeline` keeps the order.
 
 pub mod admission;
+mod alone;
 mod announce;
 mod answer;
 mod authenticate;

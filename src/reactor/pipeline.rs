@@ -25,6 +25,8 @@ pub struct Pipeline {
     start: usize,
     /// Steps that the consensus core has not answered.
     asked: usize,
+    /// Bytes of theirs that are not in `bytes`.
+    away: usize,
 }
 
 /// One request.
@@ -38,7 +40,7 @@ struct Step {
 #[derive(Debug)]
 enum What {
     /// The consensus core has it.
-    Write { xid: i32, op: OpCode },
+    Write { xid: i32, op: OpCode, length: u32 },
     /// The consensus core has it; the path lies in `bytes`.
     Sync { xid: i32, length: u32 },
     /// Not carried out: a bare reply, when its turn comes.
@@ -90,15 +92,17 @@ impl Pipeline {
 
     /// Whether a request with a frame of `length` bytes may come in. A single frame fits always.
     pub fn has_room(&self, length: usize) -> bool {
-        let held = self.bytes.len() - self.start;
+        let held = self.bytes.len() - self.start + self.away;
         self.steps.len() < PIPELINE_REQUESTS_MAX
             && (held == 0 || held + length <= PIPELINE_BYTES_MAX)
     }
 
-    /// A write was handed over.
-    pub fn wrote(&mut self, xid: i32, op: OpCode, since_ms: u64) {
+    /// A write with a body of `length` bytes was handed over.
+    pub fn wrote(&mut self, xid: i32, op: OpCode, length: usize, since_ms: u64) {
         self.asked += 1;
-        self.steps.push_back(Step { what: What::Write { xid, op }, since_ms });
+        self.away += length;
+        let length = u32::try_from(length).expect("no frame is longer");
+        self.steps.push_back(Step { what: What::Write { xid, op, length }, since_ms });
     }
 
     /// A sync of `path` was handed over.
@@ -128,19 +132,24 @@ impl Pipeline {
     pub fn complete(&mut self, xid: i32) -> Completed {
         let mut at = self.start;
         for (index, step) in self.steps.iter_mut().enumerate() {
+            let mut gone = 0;
             let (own, op, length) = match step.what {
                 What::Answered { .. } | What::Refused { .. } => continue,
                 What::Held { length, .. } => {
                     at += length as usize;
                     continue;
                 }
-                What::Write { xid, op } => (xid, op, None),
+                What::Write { xid, op, length } => {
+                    gone = length as usize;
+                    (xid, op, None)
+                }
                 What::Sync { xid, length } => (xid, OpCode::SYNC, Some(length as usize)),
             };
             assert_eq!(own, xid, "the consensus core answered another request of the session");
             let path = length.map(|length| self.bytes[at..at + length].to_vec());
             let (since_ms, first) = (step.since_ms, index == 0);
             self.asked -= 1;
+            self.away -= gone;
             if first {
                 self.pop();
             }
@@ -224,9 +233,9 @@ mod tests {
     #[test]
     fn a_read_waits_for_the_write_before_it_and_not_for_the_one_behind() {
         let mut pipeline = Pipeline::default();
-        pipeline.wrote(1, OpCode::CREATE, 5);
+        pipeline.wrote(1, OpCode::CREATE, 0, 5);
         pipeline.hold(b"two", ME, 6);
-        pipeline.wrote(3, OpCode::SET_DATA, 7);
+        pipeline.wrote(3, OpCode::SET_DATA, 0, 7);
         pipeline.hold(b"four", ME, 8);
         assert_eq!((pipeline.len(), pipeline.asked()), (4, 2));
         assert_eq!(read(&pipeline), None);
@@ -244,7 +253,7 @@ mod tests {
     #[test]
     fn an_answer_behind_an_unanswered_read_is_kept_in_its_place() {
         let mut pipeline = Pipeline::default();
-        pipeline.wrote(1, OpCode::CREATE, 0);
+        pipeline.wrote(1, OpCode::CREATE, 0, 0);
         pipeline.hold(b"two", ME, 0);
         pipeline.synced(3, b"/path", 0);
         pipeline.hold(b"four", ME, 0);
@@ -263,14 +272,17 @@ mod tests {
     fn a_pipeline_is_full_by_requests_and_by_bytes() {
         let mut pipeline = Pipeline::default();
         assert!(pipeline.has_room(10 * PIPELINE_BYTES_MAX));
-        pipeline.wrote(0, OpCode::DELETE, 0);
-        pipeline.hold(&vec![0; PIPELINE_BYTES_MAX - 1], ME, 0);
+        pipeline.wrote(0, OpCode::DELETE, 10, 0);
+        pipeline.hold(&vec![0; PIPELINE_BYTES_MAX - 11], ME, 0);
         assert!(pipeline.has_room(1));
         assert!(!pipeline.has_room(2));
+        pipeline.complete(0);
+        assert!(pipeline.has_room(11), "what the consensus core is done with counts no more");
+        assert!(!pipeline.has_room(12));
         let mut pipeline = Pipeline::default();
         for xid in 0..PIPELINE_REQUESTS_MAX as i32 {
             assert!(pipeline.has_room(8));
-            pipeline.wrote(xid, OpCode::DELETE, 0);
+            pipeline.wrote(xid, OpCode::DELETE, 8, 0);
         }
         assert!(!pipeline.has_room(8));
     }
@@ -279,8 +291,8 @@ mod tests {
     #[should_panic(expected = "answered another request")]
     fn an_answer_out_of_order_is_our_own_error() {
         let mut pipeline = Pipeline::default();
-        pipeline.wrote(1, OpCode::CREATE, 0);
-        pipeline.wrote(2, OpCode::CREATE, 0);
+        pipeline.wrote(1, OpCode::CREATE, 0, 0);
+        pipeline.wrote(2, OpCode::CREATE, 0, 0);
         pipeline.complete(2);
     }
 }

@@ -193,10 +193,11 @@ impl<'a> Reading<'a> {
     fn who_am_i(&mut self, xid: i32) {
         let frame = reply::begin_frame(self.out);
         reply::header(self.out, xid, self.zxid, ErrorCode::Ok);
-        reply::int(self.out, self.ids.len() as i32);
-        for id in self.ids {
-            reply::string(self.out, &id.scheme);
-            reply::string(self.out, user_name(id));
+        let ids = self.rules.who_am_i(self.ids);
+        reply::int(self.out, ids.len() as i32);
+        for (scheme, user) in ids {
+            reply::string(self.out, scheme);
+            reply::string(self.out, user);
         }
         reply::finish_frame(self.out, frame);
     }
@@ -210,14 +211,6 @@ impl<'a> Reading<'a> {
         } else {
             Err(ErrorCode::NoAuth)
         }
-    }
-}
-
-/// Whom an id stands for: a digest id without its digest.
-fn user_name(id: &Id) -> &str {
-    match id.scheme.as_str() {
-        "digest" => id.id.split(':').next().unwrap_or(""),
-        _ => &id.id,
     }
 }
 

@@ -23,6 +23,7 @@ use crate::jute::request::{self, Header};
 use crate::tree;
 
 use super::admission::Admission;
+use super::alone::Counting;
 use super::connection::{Halts, Stage};
 use super::connections::Connections;
 use super::counters::Counters;
@@ -45,6 +46,7 @@ pub struct Reactor {
     /// By session: the slot of the connection that carries it.
     pub(super) sessions: HashMap<SessionId, u32>,
     pub(super) watches: Watches,
+    pub(super) counting: Counting,
     pub(super) identities: Identities,
     pub(super) admission: Arc<Admission>,
     pub(super) submission: Submission,
@@ -121,6 +123,7 @@ impl Reactor {
             connections: Connections::default(),
             sessions: HashMap::new(),
             watches: Watches::default(),
+            counting: Counting::default(),
             identities: Identities::default(),
             admission,
             submission: Submission::new(id),
@@ -297,6 +300,8 @@ impl Reactor {
             | OpCode::CLOSE_SESSION => self.write(slot, session, header, body),
             OpCode::CREATE_SESSION => self.create_session(slot, session, header, body),
             OpCode::SYNC => self.sync(slot, session, frame, header, body),
+            OpCode::GET_EPHEMERALS => self.get_ephemerals(slot, session, header, body),
+            OpCode::GET_ALL_CHILDREN_NUMBER => self.get_all_children_number(slot, header, body),
             OpCode::AUTH => {
                 self.authenticate(slot, header, body);
                 Served::Yes

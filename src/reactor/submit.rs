@@ -34,7 +34,7 @@ impl Reactor {
             identity: connection.identity,
             body: start..start + body.len() as u32,
         });
-        connection.pipeline.wrote(header.xid, header.op, self.now_ms);
+        connection.pipeline.wrote(header.xid, header.op, body.len(), self.now_ms);
         if header.op == OpCode::CLOSE_SESSION {
             // What the client sends behind it is lost, as in ZooKeeper.
             connection.halts.set(Halts::LAST);
@@ -82,7 +82,7 @@ impl Reactor {
     }
 
     /// Whether a request of `slot` may go to the consensus core now; halts the connection if not.
-    fn may_submit(&mut self, slot: u32, length: usize) -> bool {
+    pub(super) fn may_submit(&mut self, slot: u32, length: usize) -> bool {
         let connection = self.connections.at(slot);
         if self.sealed.len() >= SUBMISSIONS_SEALED_MAX {
             connection.halts.set(Halts::WRITES);
@@ -102,7 +102,7 @@ impl Reactor {
     }
 
     /// A request of `slot` is in the submission.
-    fn asked(&mut self, slot: u32) {
+    pub(super) fn asked(&mut self, slot: u32) {
         self.outstanding += 1;
         if self.outstanding > self.settings.outstanding_max {
             self.connections.at(slot).halts.set(Halts::OUTSTANDING);

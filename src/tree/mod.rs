@@ -37,7 +37,9 @@ mod znode;
 pub use acl_table::AclId;
 pub use owner::{Owner, TTL_MS_MAX};
 pub use quota::{Quota, QuotaText};
-pub use reader::{Children, NodeView, Reader, Registry, StoredStat, View, Walk};
+pub use reader::{
+    Census, Children, Descendants, NodeView, Reader, Registry, StoredStat, View, Walk,
+};
 pub use restore::{Restore, RestoreError};
 pub use slab::MemoryUse;
 pub use writer::{Counts, TreeError, TreeMemory, Writer};

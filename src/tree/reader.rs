@@ -77,6 +77,11 @@ impl Reader {
         self.slot.move_to(zxid.bits() as u64);
     }
 
+    /// Where this reader comes from.
+    pub fn registry(&self) -> Registry {
+        Registry { shared: Arc::clone(self.slot.shared()) }
+    }
+
     /// Gives up the pin.
     pub fn unpin(&mut self) {
         self.slot.unpin();
@@ -107,6 +112,20 @@ impl Reader {
             self.committed.set(committed);
         }
         View { shared: self.slot.shared(), guard, zxid: zxid.bits() as u64 }
+    }
+
+    /// Begins to count what is below `path`, on the newest version alone, which it pins in place of
+    /// a pin that was there. Gives the reader back if there is no such znode.
+    pub fn census(mut self, path: &str) -> Result<Census, Reader> {
+        self.hold_newest();
+        let Reader { slot, committed } = self;
+        match Cursor::within(slot, path) {
+            Ok(cursor) => Ok(Census { cursor, depth: 0, count: 0 }),
+            Err(mut slot) => {
+                slot.unpin();
+                Err(Reader { slot, committed })
+            }
+        }
     }
 
     /// Goes through all znodes at the pin, parents first.
@@ -141,29 +160,15 @@ impl<'a> View<'a> {
     pub fn prefetch<'p>(&self, paths: impl IntoIterator<Item = &'p str>) {
         self.shared.prefetch(self.guard, paths.into_iter());
     }
+}
 
-    /// The number of znodes below `path`, itself not counted. None: there is no such znode.
-    pub fn descendants(&self, path: &str) -> Option<u64> {
-        let top = self.get(path)?.node;
-        let exists = |node: &NodeRef<'a>| node.exists_at(self.zxid);
-        let (mut count, mut at) = (0, top);
-        let mut next = at.first_child();
-        loop {
-            while let Some(node) = next {
-                next = node.next_sibling();
-                if exists(&node) {
-                    count += 1;
-                    at = node;
-                    next = node.first_child();
-                }
-            }
-            if at.pointer() == top.pointer() {
-                return Some(count);
-            }
-            next = at.next_sibling();
-            at = at.parent()?;
-        }
-    }
+/// What there is below a znode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Descendants {
+    /// So many znodes, itself not counted.
+    Counted(u64),
+    /// More than could be counted at once: a `Census` can.
+    TooMany,
 }
 
 /// A znode's status as it is stored, and as snapshots keep it.
@@ -266,6 +271,29 @@ impl<'a> NodeView<'a> {
         self.acls.get(self.acl_id())
     }
 
+    /// Counts what is below it, as long as that takes no more than `steps` steps.
+    pub fn descendants(&self, steps: usize) -> Descendants {
+        let (mut count, mut at) = (0, self.node);
+        let mut next = at.first_child();
+        for _ in 0..steps {
+            if let Some(node) = next {
+                if node.exists_at(self.zxid) {
+                    count += 1;
+                    at = node;
+                    next = node.first_child();
+                } else {
+                    next = node.next_sibling();
+                }
+            } else if at.pointer() == self.node.pointer() {
+                return Descendants::Counted(count);
+            } else {
+                next = at.next_sibling();
+                at = at.parent().expect("below a znode every one has a parent");
+            }
+        }
+        Descendants::TooMany
+    }
+
     fn counts(&self) -> ChildCounts {
         self.node.counts_at(self.zxid)
     }
@@ -326,7 +354,7 @@ impl<'a> Iterator for Children<'a> {
 /// All znodes of one version, parents first. It may take its time: with every step it tells the
 /// writer that it holds no pointer into the tree, so what is replaced meanwhile can go.
 pub struct Walk<'p> {
-    cursor: Cursor<'p>,
+    cursor: Cursor<&'p mut PinnedSlot>,
     path: String,
 }
 
@@ -346,5 +374,87 @@ impl Walk<'_> {
         let version = node.version_at(zxid).expect("the walk comes to nodes that exist");
         let path = if self.path.is_empty() { "/" } else { &self.path };
         Some((path, NodeView { node, version, zxid, acls: &shared.acls }))
+    }
+}
+
+/// A count of what is below a znode, at one version, which may take its time as a `Walk` may.
+pub struct Census {
+    cursor: Cursor<PinnedSlot>,
+    /// Levels between the znode that the cursor is at and the one whose descendants are counted.
+    depth: usize,
+    count: u64,
+}
+
+impl Census {
+    /// Counts at most `steps` znodes more. Returns how many there are, once all are counted.
+    pub fn go_on(&mut self, steps: usize) -> Option<u64> {
+        for _ in 0..steps {
+            let Some(Step { levels_up, .. }) = self.cursor.advance() else {
+                return Some(self.count);
+            };
+            if levels_up > self.depth {
+                return Some(self.count);
+            }
+            self.depth = self.depth + 1 - levels_up;
+            self.count += 1;
+        }
+        None
+    }
+
+    /// The version on which it counts.
+    pub fn zxid(&self) -> Zxid {
+        zxid(self.cursor.zxid())
+    }
+
+    /// Ends it, and gives the reader back, without a pin.
+    pub fn into_reader(self) -> Reader {
+        let mut slot = self.cursor.into_slot();
+        slot.unpin();
+        Reader { slot, committed: Cell::new(Zxid::ZERO) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::Writer;
+
+    #[test]
+    fn a_census_counts_what_is_below_one_znode_at_one_version() {
+        let (mut writer, registry) = Writer::new();
+        let mut zxid = 0;
+        let mut change = |change: &mut dyn FnMut(&mut Writer)| {
+            zxid += 1;
+            writer.begin(Zxid::from_bits(zxid), 0);
+            change(&mut writer);
+            writer.publish(Zxid::from_bits(zxid));
+        };
+        let make = |path: &str| {
+            let path = path.to_owned();
+            move |writer: &mut Writer| {
+                writer.create(&path, None, AclId::OPEN, Owner::Persistent, None).unwrap();
+            }
+        };
+        for path in ["/a", "/a/b", "/a/b/c", "/a/b/d", "/a/e", "/ab", "/z"] {
+            change(&mut make(path));
+        }
+        let counts = [("/a", 4), ("/a/b", 2), ("/a/b/c", 0), ("/ab", 0), ("/", 10), ("", 10)];
+        for (path, expected) in counts {
+            for steps in [1, 2, 100] {
+                let Ok(mut census) = registry.reader().census(path) else { panic!("no {path}") };
+                assert_eq!(census.zxid(), registry.committed());
+                let rounds = std::iter::repeat_with(|| census.go_on(steps));
+                let counted = rounds.take(20).flatten().next();
+                assert_eq!(counted, Some(expected), "{path} by {steps}");
+            }
+        }
+        let Ok(mut census) = registry.reader().census("/a") else { panic!("no /a") };
+        assert_eq!(census.go_on(1), None);
+        change(&mut make("/a/b/later"));
+        change(&mut |writer| writer.delete("/a/e").unwrap());
+        assert_eq!(census.go_on(100), Some(4), "neither is seen");
+        let Err(reader) = census.into_reader().census("/a/e") else { panic!("/a/e is gone") };
+        assert_eq!(reader.pinned(), None);
+        assert_eq!(reader.census("/a").unwrap_or_else(|_| panic!()).go_on(100), Some(4));
     }
 }

@@ -4,6 +4,7 @@
 //! A guard, and with it every reference to a node, borrows the `PinnedSlot`; the pin moves or goes
 //! through `&mut`, so no reference outlives the pin under which it was made.
 
+use std::borrow::BorrowMut;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
@@ -154,9 +155,10 @@ impl Drop for PinnedSlot {
     }
 }
 
-/// A place in a walk through all nodes that exist at a pin, parents first.
-pub(super) struct Cursor<'p> {
-    slot: &'p mut PinnedSlot,
+/// A place in a walk through nodes that exist at a pin, parents first: all, or those below one. It
+/// has the slot, or borrows it.
+pub(super) struct Cursor<S> {
+    slot: S,
     zxid: u64,
     /// Exists at the pin.
     at: Option<NonNull<Node>>,
@@ -171,11 +173,35 @@ pub(super) struct Step<'a> {
     pub shared: &'a Shared,
 }
 
-impl<'p> Cursor<'p> {
+impl<S: BorrowMut<PinnedSlot>> Cursor<S> {
     /// Before the root, at the zxid of the pin.
-    pub fn new(slot: &'p mut PinnedSlot) -> Cursor<'p> {
-        let (_, zxid) = slot.pinned().expect("a walk needs a pin");
+    pub fn new(slot: S) -> Cursor<S> {
+        let (_, zxid) = slot.borrow().pinned().expect("a walk needs a pin");
         Cursor { slot, zxid, at: None }
+    }
+
+    /// At the node of `path`, as of the zxid of the pin; the slot again if there is none. What
+    /// comes next is below it until the levels say that the walk has left it.
+    pub fn within(slot: S, path: &str) -> Result<Cursor<S>, S> {
+        let (_, zxid) = slot.borrow().pinned().expect("a walk needs a pin");
+        let pinned: &PinnedSlot = slot.borrow();
+        let top = pinned
+            .shared
+            .find(pinned.guard(), path, |node| node.exists_at(zxid).then_some(node.pointer()));
+        match top {
+            Some(top) => Ok(Cursor { slot, zxid, at: Some(top) }),
+            None => Err(slot),
+        }
+    }
+
+    /// The zxid of the pin.
+    pub fn zxid(&self) -> u64 {
+        self.zxid
+    }
+
+    /// Ends the walk.
+    pub fn into_slot(self) -> S {
+        self.slot
     }
 
     /// The next node; None at the end.
@@ -183,14 +209,15 @@ impl<'p> Cursor<'p> {
         // Nobody holds a reference, for that would borrow the slot. The cursor's own node is held
         // by the pin: a node that exists at a pin is neither unlinked nor freed. A load and a
         // store, of lines that are mostly in this core's cache: cheap enough for every step.
-        self.slot.shared.pins.note(self.slot.slot);
+        let slot: &PinnedSlot = self.slot.borrow();
+        slot.shared.pins.note(slot.slot);
         let (node, levels_up) = match self.at {
-            None => (self.slot.shared.root(self.slot.guard()), 0),
-            // SAFETY: the node exists at the pin, which stays while the cursor borrows the slot.
+            None => (slot.shared.root(slot.guard()), 0),
+            // SAFETY: the node exists at the pin, which stays while the cursor has the slot.
             Some(at) => next_at(unsafe { NodeRef::new(at) }, self.zxid)?,
         };
         self.at = Some(node.pointer());
-        Some(Step { node, levels_up, zxid: self.zxid, shared: &self.slot.shared })
+        Some(Step { node, levels_up, zxid: self.zxid, shared: &slot.shared })
     }
 }
 

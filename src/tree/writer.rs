@@ -518,7 +518,8 @@ mod tests {
         assert_eq!(config.acl(), [Acl { perms: 1, id: anyone }]);
         let counts = writer.counts();
         assert_eq!((counts.znodes, counts.approximate_data_bytes), (5, 44));
-        assert_eq!(view.descendants("/"), Some(3));
+        let below = view.get("/").unwrap().descendants(10);
+        assert_eq!(below, crate::tree::Descendants::Counted(3));
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::consensus::sessions::Owner;
 use crate::ids::SessionId;
 use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
-use crate::jute::txn;
-use crate::limits::CLOSE_SESSION_PATH_BYTES_MAX;
+use crate::jute::{reply, txn};
+use crate::limits::{CLOSE_SESSION_PATH_BYTES_MAX, EPHEMERALS_BYTES_MAX};
 
 use super::write::{Prepare, Prepared, Record, Request, Stamp};
 
@@ -92,6 +92,25 @@ impl Prepare {
             _ => Outcome::ReplyAndClose { err, body: 0..0 },
         };
         batch.answer(from, xid, outcome);
+    }
+
+    /// What getEphemerals is answered: the paths of the session's ephemerals that begin with
+    /// `prefix`.
+    pub fn list_ephemerals(&self, session: SessionId, prefix: &[u8]) -> Outcome {
+        let mut body = vec![0; 4];
+        let mut count = 0_i32;
+        for path in self.tree.ephemerals(session) {
+            if !path.as_bytes().starts_with(prefix) {
+                continue;
+            }
+            if body.len() + path.len() > EPHEMERALS_BYTES_MAX {
+                return Outcome::Reply { err: ErrorCode::MarshallingError, body: 0..0 };
+            }
+            reply::string(&mut body, &path);
+            count += 1;
+        }
+        body[..4].copy_from_slice(&count.to_be_bytes());
+        Outcome::LongReply { body }
     }
 
     /// Prepares a closeSession: the session takes no more writes, its ephemerals vanish.
