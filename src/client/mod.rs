@@ -8,6 +8,7 @@
 //! One thread a client (`upkeep`) dials, reads and pings; whoever calls writes its request itself.
 //! Called by the shell.
 
+pub mod deletion;
 pub mod error;
 pub mod event;
 pub mod operations;

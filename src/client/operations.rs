@@ -21,6 +21,7 @@ use crate::jute::records::{
     WatchesRequest, WhoAmIResponse,
 };
 
+use super::deletion::Deletion;
 use super::error::ClientError;
 use super::event::State;
 use super::paths::Chroot;
@@ -197,7 +198,7 @@ impl Client {
         codec::to_writer(&mut body, &MultiHeader { op: -1, done: true, err: -1 })?;
         let first = paths.first().cloned().unwrap_or_default();
         let ticket = self.session.submit(OpCode::MULTI, &body, WatchChange::Nothing)?;
-        Ok(Deletion { ticket: ticket.map_err(|loss| lost(loss, &first))?, first })
+        Ok(Deletion::new(ticket.map_err(|loss| lost(loss, &first))?, first))
     }
 
     /// A znode's Stat, or none where it does not exist.
@@ -401,41 +402,6 @@ impl Drop for Client {
     }
 }
 
-/// A multi of deletes that is on its way.
-pub struct Deletion {
-    ticket: Ticket,
-    first: String,
-}
-
-impl Deletion {
-    /// Waits for its end.
-    ///
-    /// # Errors
-    /// Nothing was deleted: the error of the first delete that failed.
-    pub fn wait(self) -> Result<(), ClientError> {
-        let reply = self.ticket.wait().map_err(|loss| lost(loss, &self.first))?;
-        // A multi that failed says so in its parts, whatever its header says.
-        let first = codec::from_slice::<MultiHeader>(&reply.body).map(|header| header.op);
-        let failed = reply.err != 0 || first == Ok(OpCode::ERROR.0);
-        if failed {
-            let code = first_error(&reply.body).unwrap_or(reply.err);
-            return Err(ClientError::Refused { code, path: self.first });
-        }
-        Ok(())
-    }
-}
-
-/// The first error in the answer to a multi: each part is a header and, in one that failed, the
-/// error again.
-fn first_error(body: &[u8]) -> Option<i32> {
-    const HEADER_BYTES: usize = 9;
-    body.chunks(HEADER_BYTES + 4)
-        .map_while(|part| codec::from_slice::<MultiHeader>(part).ok())
-        .take_while(|header| !header.done)
-        .map(|header| header.err)
-        .find(|err| *err != 0)
-}
-
 fn add_if(watch: bool, kind: WatchKind, outside: &str) -> WatchChange {
     if watch { WatchChange::Add(kind, outside.to_owned()) } else { WatchChange::Nothing }
 }
@@ -449,7 +415,7 @@ fn answer(ticket: Result<Ticket, Loss>, path: &str) -> Result<Reply, ClientError
     }
 }
 
-fn lost(loss: Loss, path: &str) -> ClientError {
+pub(super) fn lost(loss: Loss, path: &str) -> ClientError {
     let path = path.to_owned();
     match loss {
         Loss::Connection => ClientError::ConnectionLoss { path },

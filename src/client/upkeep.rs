@@ -63,26 +63,32 @@ pub(super) fn run(session: &Arc<Session>, mut rounds: Rounds, read_only: bool) {
         match end {
             _ if session.lock().closing => return session.lost(Loss::Expired, State::Closed),
             End::Lost(error) => {
-                session.lost(Loss::Connection, State::Connecting);
                 let mut inner = session.lock();
                 inner.trouble = Some(format!("{server}: {error}"));
                 inner.rounds_failed += u64::from(!served && rounds.round_failed());
                 drop(inner);
-                session.wake();
-                if served {
-                    tell(session, KeeperState::Disconnected);
-                }
+                let told = served.then_some(KeeperState::Disconnected);
+                leave(session, State::Connecting, told, Loss::Connection);
             }
             End::Expired => {
-                tell(session, KeeperState::Expired);
-                return session.lost(Loss::Expired, State::Closed);
+                return leave(session, State::Closed, Some(KeeperState::Expired), Loss::Expired);
             }
             End::AuthFailed => {
-                tell(session, KeeperState::AuthFailed);
-                return session.lost(Loss::AuthFailed, State::AuthFailed);
+                let told = Some(KeeperState::AuthFailed);
+                return leave(session, State::AuthFailed, told, Loss::AuthFailed);
             }
         }
     }
+}
+
+/// The connection is gone. In this order: the state, for whoever is told may ask; the event; the
+/// requests in flight, for an event comes before the answers behind it.
+fn leave(session: &Session, state: State, told: Option<KeeperState>, loss: Loss) {
+    session.lock().state = state;
+    if let Some(told) = told {
+        tell(session, told);
+    }
+    session.lost(loss, state);
 }
 
 fn tell(session: &Session, state: KeeperState) {

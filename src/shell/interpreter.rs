@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ringkeeper::client::error::ClientError;
 use ringkeeper::client::event::State;
 use ringkeeper::client::operations::{Client, Settings};
 use ringkeeper::client::paths::Chroot;
@@ -161,8 +162,8 @@ impl Interpreter {
     /// Prints why a command failed, and what is wrong with the connection if that is why.
     pub fn report(&self, failure: &Failure) {
         self.out.error(failure);
-        if let (Failure::Client(_), 3, Some(trouble)) =
-            (failure, failure.exit_code(), self.client.trouble())
+        if let Failure::Client(ClientError::ConnectionLoss { .. }) = failure
+            && let Some(trouble) = self.client.trouble()
         {
             self.out.remark(format_args!("({trouble})"));
         }

@@ -12,7 +12,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
+use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 
 use super::znode::NodeRef;
@@ -174,14 +174,7 @@ impl<'d> QuotaText<'d> {
                 "" => -1,
                 digits => digits.parse().ok()?,
             };
-            match key {
-                "count" => text.count = Some(value),
-                "bytes" => text.bytes = Some(value),
-                _ => match text.others.iter_mut().find(|(other, _)| *other == key) {
-                    Some((_, before)) => *before = value,
-                    None => text.others.push((key, value)),
-                },
-            }
+            text.set(key, value);
         }
         Some(text)
     }
@@ -215,17 +208,33 @@ impl<'d> QuotaText<'d> {
         self.others.iter().find(|(other, _)| *other == key).map_or(-1, |(_, value)| *value)
     }
 
+    /// Gives `key` this value; -1 is no limit.
+    pub fn set(&mut self, key: &'d str, value: i64) {
+        match key {
+            "count" => self.count = Some(value),
+            "bytes" => self.bytes = Some(value),
+            _ => match self.others.iter_mut().find(|(other, _)| *other == key) {
+                Some((_, before)) => *before = value,
+                None => self.others.push((key, value)),
+            },
+        }
+    }
+
     /// The same with so many znodes and bytes more, as ZooKeeper writes it.
     pub(super) fn moved(&self, count: i64, bytes: i64) -> String {
         let (count, bytes) = (self.count().wrapping_add(count), self.bytes().wrapping_add(bytes));
-        let mut text = format!("count={count},bytes={bytes}");
+        let others = self.others.clone();
+        QuotaText { count: Some(count), bytes: Some(bytes), others }.to_string()
+    }
+}
+
+impl fmt::Display for QuotaText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "count={},bytes={}", self.count(), self.bytes())?;
         let mut others = self.others.clone();
         others.sort_unstable();
-        text.push_str(if others.is_empty() { "" } else { "=" });
-        for (key, value) in others {
-            write!(text, ";{key}={value}").expect("a String takes every write");
-        }
-        text
+        f.write_str(if others.is_empty() { "" } else { "=" })?;
+        others.iter().try_for_each(|(key, value)| write!(f, ";{key}={value}"))
     }
 }
 

@@ -1,12 +1,10 @@
 //! Quotas: setquota, listquota, delquota. A quota is a znode below `/zookeeper/quota`, next to the
 //! statistics that the server keeps of the znodes it is for.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
 use ringkeeper::client::error::ClientError;
 use ringkeeper::client::operations::{Client, CreateMode};
 use ringkeeper::jute::error_code::ErrorCode;
+use ringkeeper::tree::QuotaText;
 
 use crate::shell::failure::Failure;
 use crate::shell::interpreter::Interpreter;
@@ -28,49 +26,6 @@ const BYTES_HARD: &str = "byteHardLimit";
 const FIELDS: [(&str, &str); 4] =
     [("n", COUNT), ("b", BYTES), ("N", COUNT_HARD), ("B", BYTES_HARD)];
 
-/// Limits or statistics as they are stored: `count=5,bytes=-1=;byteHardLimit=-1`. -1 is no limit.
-/// ZooKeeper before 3.7 knows the first two fields alone; the `=` behind them hides the others
-/// from it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Track(BTreeMap<String, i64>);
-
-impl Track {
-    /// Reads what is stored.
-    fn parse(data: &[u8]) -> Result<Track, Failure> {
-        let text = String::from_utf8_lossy(data);
-        let mut fields = BTreeMap::new();
-        for pair in text.split([',', ';']).filter(|pair| !pair.is_empty()) {
-            let mut parts = pair.split('=');
-            let (name, value) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
-            let value = if value.is_empty() { Ok(-1) } else { value.parse() };
-            let value =
-                value.map_err(|_| Failure::Refused(format!("the quota '{text}' is damaged")))?;
-            fields.insert(name.to_owned(), value);
-        }
-        Ok(Track(fields))
-    }
-
-    fn get(&self, field: &str) -> i64 {
-        self.0.get(field).copied().unwrap_or(-1)
-    }
-
-    fn set(&mut self, field: &str, value: i64) {
-        self.0.insert(field.to_owned(), value);
-    }
-}
-
-impl fmt::Display for Track {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "count={},bytes={}", self.get(COUNT), self.get(BYTES))?;
-        let others = self.0.iter().filter(|(name, _)| *name != COUNT && *name != BYTES);
-        for (place, (name, value)) in others.enumerate() {
-            let hidden = if place == 0 { "=" } else { "" };
-            write!(f, "{hidden};{name}={value}")?;
-        }
-        Ok(())
-    }
-}
-
 /// `setquota -n|-b|-N|-B val path`
 pub fn set_quota(shell: &mut Interpreter, parsed: &Parsed) -> Result<(), Failure> {
     refuse_chroot(shell)?;
@@ -86,24 +41,29 @@ pub fn set_quota(shell: &mut Interpreter, parsed: &Parsed) -> Result<(), Failure
     check_below(client, path)?;
     check_above(client, path)?;
     let (limits, stats) = (limits_path(path), stats_path(path));
-    let quota = if client.exists(&limits, false)?.is_some() {
-        let mut quota = read(client, &limits)?;
-        wanted.iter().for_each(|(field, value)| quota.set(field, *value));
-        client.set_data(&limits, Some(quota.to_string().as_bytes()), -1)?;
-        quota
+    let before = match client.exists(&limits, false)? {
+        Some(_) => Some(client.get_data(&limits, false)?.0),
+        None => None,
+    };
+    let mut quota = match &before {
+        Some(data) => parse(data)?,
+        None => {
+            let mut none = QuotaText::default();
+            FIELDS.iter().for_each(|(_, field)| none.set(field, -1));
+            none
+        }
+    };
+    wanted.iter().for_each(|(field, value)| quota.set(field, *value));
+    let text = quota.to_string();
+    if before.is_some() {
+        client.set_data(&limits, Some(text.as_bytes()), -1)?;
     } else {
         create_folders(client, &format!("{ROOT}{path}"))?;
-        let mut quota = Track::default();
-        FIELDS.iter().for_each(|(_, field)| quota.set(field, -1));
-        wanted.iter().for_each(|(field, value)| quota.set(field, *value));
-        create(client, &limits, Some(quota.to_string().as_bytes()))?;
-        let mut nothing = Track::default();
-        nothing.set(COUNT, 0);
-        nothing.set(BYTES, 0);
-        create(client, &stats, Some(nothing.to_string().as_bytes()))?;
-        quota
-    };
-    warn(shell, &quota, &read(shell.client()?, &stats)?)
+        create(client, &limits, Some(text.as_bytes()))?;
+        create(client, &stats, Some(QuotaText::of(0, 0).to_string().as_bytes()))?;
+    }
+    let counted = client.get_data(&stats, false)?.0;
+    warn(shell, &quota, &parse(&counted)?)
 }
 
 /// The limits that the options name.
@@ -134,18 +94,17 @@ pub fn list_quota(shell: &mut Interpreter, parsed: &Parsed) -> Result<(), Failur
     let path = &parsed.words[0];
     shell.out.remark(format_args!("absolute path is {}", limits_path(path)));
     let client = shell.client()?;
-    let quota = read(client, &limits_path(path)).map_err(|error| no_quota(error, path))?;
-    let stats = read(client, &stats_path(path)).map_err(|error| no_quota(error, path))?;
+    let read = |at: String| client.get_data(&at, false).map_err(|error| no_quota(error, path));
+    let (quota, stats) = (read(limits_path(path))?.0, read(stats_path(path))?.0);
+    let (quota, stats) = (parse(&quota)?, parse(&stats)?);
     shell.out.line(format_args!("Output quota for {path} {quota}"))?;
     Ok(shell.out.line(format_args!("Output stat for {path} {stats}"))?)
 }
 
-fn no_quota(failure: Failure, path: &str) -> Failure {
-    match failure {
-        Failure::Client(error) if error.code() == Some(ErrorCode::NoNode) => {
-            Failure::Refused(format!("quota for {path} does not exist."))
-        }
-        other => other,
+fn no_quota(error: ClientError, path: &str) -> Failure {
+    match error.code() {
+        Some(ErrorCode::NoNode) => Failure::Refused(format!("quota for {path} does not exist.")),
+        _ => error.into(),
     }
 }
 
@@ -158,7 +117,8 @@ pub fn delete_quota(shell: &mut Interpreter, parsed: &Parsed) -> Result<(), Fail
     if client.exists(&limits, false)?.is_none() {
         return Ok(shell.out.line(format_args!("Quota does not exist for {path}"))?);
     }
-    let mut quota = read(client, &limits).map_err(|error| no_quota(error, path))?;
+    let data = client.get_data(&limits, false).map_err(|error| no_quota(error, path))?.0;
+    let mut quota = parse(&data)?;
     let fields: Vec<_> = FIELDS.iter().filter(|(option, _)| parsed.has(option)).collect();
     if !fields.is_empty() {
         fields.iter().for_each(|(_, field)| quota.set(field, -1));
@@ -194,8 +154,10 @@ fn stats_path(path: &str) -> String {
     format!("{ROOT}{path}/{STATS}")
 }
 
-fn read(client: &Client, path: &str) -> Result<Track, Failure> {
-    Track::parse(&client.get_data(path, false)?.0.unwrap_or_default())
+/// Limits or counts as they are stored.
+fn parse(data: &Option<Vec<u8>>) -> Result<QuotaText<'_>, Failure> {
+    let damaged = || Failure::Refused("what is stored of the quota cannot be read".to_owned());
+    QuotaText::parse(Some(data.as_deref().unwrap_or_default())).ok_or_else(damaged)
 }
 
 fn create(client: &Client, path: &str, data: Option<&[u8]>) -> Result<(), ClientError> {
@@ -246,11 +208,11 @@ fn check_above(client: &Client, path: &str) -> Result<(), Failure> {
 }
 
 /// Says so when there is more than the quota allows already.
-fn warn(shell: &Interpreter, quota: &Track, stats: &Track) -> Result<(), Failure> {
-    for (name, limits) in [(COUNT, [COUNT, COUNT_HARD]), (BYTES, [BYTES, BYTES_HARD])] {
-        let there = stats.get(name);
-        let below = |limit: &str| (0..there).contains(&quota.get(limit));
-        if limits.into_iter().any(below) {
+fn warn(shell: &Interpreter, quota: &QuotaText, counted: &QuotaText) -> Result<(), Failure> {
+    let counts = ("count", [quota.count(), quota.count_hard_limit()], counted.count());
+    let bytes = ("bytes", [quota.bytes(), quota.byte_hard_limit()], counted.bytes());
+    for (name, limits, there) in [counts, bytes] {
+        if limits.iter().any(|limit| (0..there).contains(limit)) {
             shell.out.line(format_args!(
                 "[Warning]: the {name} quota you create is less than the existing {name}:{there}"
             ))?;
@@ -262,23 +224,28 @@ fn warn(shell: &Interpreter, quota: &Track, stats: &Track) -> Result<(), Failure
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::commands::table::find;
+    use crate::shell::options;
 
-    #[test]
-    fn limits_are_written_so_that_old_servers_read_them() {
-        let mut quota = Track::default();
-        quota.set(COUNT, 5);
-        assert_eq!(quota.to_string(), "count=5,bytes=-1");
-        quota.set(COUNT_HARD, 7);
-        quota.set(BYTES_HARD, -1);
-        assert_eq!(quota.to_string(), "count=5,bytes=-1=;byteHardLimit=-1;countHardLimit=7");
+    fn wanted_by(line: &str) -> Result<Vec<(&'static str, i64)>, String> {
+        let words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        let command = find("setquota").unwrap();
+        let parsed = options::parse(command.flags, command.choice, &words).unwrap();
+        wanted(&parsed).map_err(|failure| failure.to_string())
     }
 
     #[test]
-    fn what_was_written_reads_the_same() {
-        for text in ["count=5,bytes=-1", "count=0,bytes=9=;byteHardLimit=-1;countHardLimit=7"] {
-            assert_eq!(Track::parse(text.as_bytes()).unwrap().to_string(), text);
+    fn an_option_names_the_limit_that_it_sets() {
+        assert_eq!(wanted_by("-n 5 /a"), Ok(vec![("count", 5)]));
+        assert_eq!(wanted_by("-b 0 /a"), Ok(vec![("bytes", 0)]));
+        assert_eq!(wanted_by("-N 5 /a"), Ok(vec![("countHardLimit", 5)]));
+        assert_eq!(wanted_by("-B 99999999999 /a"), Ok(vec![("byteHardLimit", 99_999_999_999)]));
+    }
+
+    #[test]
+    fn a_limit_that_is_none_is_refused() {
+        for line in ["-n 0 /a", "-n x /a", "-N -3 /a", "-b -1 /a", "-n 99999999999 /a"] {
+            assert!(wanted_by(line).is_err(), "{line}");
         }
-        assert_eq!(Track::parse(b"").unwrap(), Track::default());
-        assert!(Track::parse(b"count=many").is_err());
     }
 }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use ringkeeper::client::deletion::Deletion;
 use ringkeeper::client::error::ClientError;
-use ringkeeper::client::operations::{Client, CreateMode, Deletion};
+use ringkeeper::client::operations::{Client, CreateMode};
 use ringkeeper::tree::TTL_MS_MAX;
 
 use crate::shell::failure::Failure;
