@@ -211,6 +211,38 @@ mod tests {
     }
 
     #[test]
+    fn the_quotas_of_a_snapshot_are_counted_anew_and_its_containers_known() {
+        let mut state = State::new(ServerId::STANDALONE, 2_000);
+        state.begin(Zxid::from_bits(5), 9);
+        let stats = "/zookeeper/quota/a/zookeeper_stats";
+        for path in [
+            "/",
+            "/zookeeper",
+            "/zookeeper/quota",
+            "/zookeeper/quota/a",
+            "/zookeeper/quota/a/zookeeper_limits",
+            stats,
+            "/a",
+        ] {
+            state.znode(&znode(path, 0)).unwrap();
+        }
+        let container = Znode { ephemeral_owner: i64::MIN, ..znode("/a/container", 0) };
+        state.znode(&container).unwrap();
+        let (mut tree, registry, _) = state.finish();
+        let mut reader = registry.reader();
+        assert_eq!(reader.pin_newest(), Zxid::from_bits(5));
+        let node = reader.at(Zxid::from_bits(5)).get(stats).unwrap();
+        assert_eq!(node.data(), Some(&b"count=2,bytes=8"[..]));
+        assert_eq!((node.stat().mzxid, node.version()), (4, 1));
+        assert_eq!(tree.reapable("").collect::<Vec<_>>(), ["/a/container"]);
+        tree.begin(Zxid::from_bits(6), 60);
+        tree.delete("/a/container").unwrap();
+        assert_eq!(tree.get(stats).unwrap().data(), Some(&b"count=1,bytes=4"[..]));
+        assert_eq!(tree.reapable("").count(), 0);
+        assert_eq!(node.data(), Some(&b"count=2,bytes=8"[..]), "a reader's view stays");
+    }
+
+    #[test]
     fn what_does_not_fit_is_named() {
         let mut state = State::new(ServerId::STANDALONE, 2_000);
         state.begin(Zxid::from_bits(5), 2);

@@ -155,4 +155,34 @@ proptest! {
         }
         prop_assert_eq!(whole.restarted().image(), whole.image());
     }
+
+    #[test]
+    fn the_counts_of_a_quota_are_those_of_the_tree(
+        writes in prop::collection::vec(write(), 1..40),
+        committed in 1..10_usize,
+    ) {
+        const STATS: &str = "/zookeeper/quota/a/zookeeper_stats";
+        let (mut server, session) = fresh();
+        for path in ["/zookeeper/quota/a", "/zookeeper/quota/a/zookeeper_limits", STATS] {
+            let body = create(path, b"", &open_acl(31), 0);
+            let reply = server.write((1, session, 1), OpCode::CREATE, 0, &body).unwrap();
+            prop_assert_eq!(reply.err, ErrorCode::Ok);
+        }
+        for (index, (op, body)) in writes.iter().enumerate() {
+            server.write((1, session, 2), *op, 0, body).unwrap();
+            if index % committed > 0 {
+                continue;
+            }
+            let image = server.image();
+            let below = |path: &str| path == "/a" || path.starts_with("/a/");
+            let counted: Vec<_> = image.iter().filter(|(path, ..)| below(path)).collect();
+            let bytes: usize =
+                counted.iter().map(|(_, data, ..)| data.as_ref().map_or(0, Vec::len)).sum();
+            let expected = format!("count={},bytes={bytes}", counted.len());
+            let stats = image.iter().find(|(path, ..)| path == STATS).unwrap();
+            prop_assert_eq!(stats.1.as_deref(), Some(expected.as_bytes()));
+            prop_assert_eq!(stats.2.version, 0);
+        }
+        prop_assert_eq!(server.restarted().image(), server.image());
+    }
 }
