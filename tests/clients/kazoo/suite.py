@@ -23,7 +23,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 SUITE = HERE.parent.parent / ".env" / "kazoo"
 LIST = HERE / "passed-on-zookeeper.txt"
 # Why tests of the list are not run against Ringkeeper: by a part of their name.
-NOT_YET = {"TestSSLClient": "TLS", "test_sasl.py": "SASL"}
+NOT_YET = {"TestSSLClient": "TLS"}
 WORKERS = 4
 # Seconds that one test may take.
 PATIENCE = 90
