@@ -258,11 +258,13 @@ impl<'a> AclEntry<'a> {
     #[inline]
     fn take(cursor: &mut Cursor<'a>) -> Result<AclEntry<'a>, DecodeError> {
         let perms = cursor.int("perms")?;
-        let scheme = cursor.text("scheme")?;
-        // The id of an `auth` entry means nothing, and kazoo sends null for an empty one.
+        // A scheme that is null is one that nobody has.
+        let scheme = cursor.buffer("scheme")?.map_or(Cow::Borrowed(""), lenient);
+        // The id of an `auth` entry means nothing, and kazoo sends null for an empty one; that of an
+        // unknown scheme is not looked at.
         let id = match scheme.as_ref() {
-            "auth" => cursor.buffer("id")?.map_or(Cow::Borrowed(""), lenient),
-            _ => cursor.text("id")?,
+            "world" | "ip" | "digest" | "sasl" | "x509" => cursor.text("id")?,
+            _ => cursor.buffer("id")?.map_or(Cow::Borrowed(""), lenient),
         };
         Ok(AclEntry { perms, scheme, id })
     }

@@ -1,5 +1,7 @@
 //! What becomes of a connect request: a pure decision, which `serve` carries out.
 
+use subtle::ConstantTimeEq;
+
 use crate::ids::{SessionId, Zxid};
 use crate::jute::records::ConnectRequest;
 
@@ -31,7 +33,7 @@ pub fn greet(request: &ConnectRequest, applied: Zxid, settings: &Settings) -> Gr
     }
     let session = SessionId::from_bits(request.session_id);
     let given = request.password.as_ref().map_or(&[][..], |password| password.as_slice());
-    if given == session.password() {
+    if given.ct_eq(&session.password()).into() {
         Greeting::Renew { session, timeout_ms }
     } else {
         Greeting::WrongPassword { session }

@@ -51,6 +51,8 @@ pub struct Setup {
     pub port: u16,
     /// Further lines of the configuration, `key=value`.
     pub lines: Vec<String>,
+    /// What it logs, as `RUST_LOG` says it; none: the default.
+    pub log: Option<String>,
     /// What the process is denied.
     pub confinement: Confinement,
     /// Where the configuration and the output go.
@@ -74,6 +76,7 @@ impl Setup {
             data: data.to_owned(),
             port: free_port(),
             lines: lines.map(str::to_owned).to_vec(),
+            log: None,
             confinement: Confinement::default(),
             folder: folder.to_owned(),
         }
@@ -82,6 +85,12 @@ impl Setup {
     /// With one more line in the configuration.
     pub fn with(mut self, line: &str) -> Setup {
         self.lines.push(line.to_owned());
+        self
+    }
+
+    /// With this in `RUST_LOG`.
+    pub fn logging(mut self, filter: &str) -> Setup {
+        self.log = Some(filter.to_owned());
         self
     }
 
@@ -111,6 +120,9 @@ impl Setup {
         let mut command = Command::new(&self.program);
         command.arg("server").arg(&config).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(stderr).env_remove("RUST_LOG").current_dir(&self.folder);
+        if let Some(filter) = &self.log {
+            command.env("RUST_LOG", filter);
+        }
         confine(&mut command, self.confinement);
         let child = command
             .spawn()
