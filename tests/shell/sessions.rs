@@ -74,6 +74,17 @@ fn an_expired_session_is_over_until_the_next_connect() {
 }
 
 #[test]
+fn events_are_not_printed_while_printwatches_is_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = setup(folder.path()).start();
+    let mut talk = Talk::piped(server.address, &[]);
+    talk.type_in("create /a\nget -w /a\nprintwatches off\nset /a 1\nprintwatches on\n");
+    talk.type_in("get -w /a\nset /a 2\nls /\n");
+    let before = talk.expect("[a, zookeeper]");
+    assert_eq!(before.matches("WATCHER::").count(), 1, "{before}");
+}
+
+#[test]
 fn a_refused_authentication_ends_the_session() {
     let folder = tempfile::tempdir().unwrap();
     let server = setup(folder.path()).start();
