@@ -117,6 +117,8 @@ def compare(tests):
 
 
 def main(arguments):
+    if arguments != ["--record"] and "RINGKEEPER" not in os.environ:
+        sys.exit("RINGKEEPER must name the program")
     if not SUITE.is_dir():
         sys.exit(f"{SUITE} is missing: ./test installs what the tests need")
     if arguments == ["--record"]:
