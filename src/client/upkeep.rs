@@ -300,3 +300,103 @@ fn fire(session: &Session, event: &WatcherEvent, zxid: i64) {
     let (state, kind) = (KeeperState::SyncConnected, EventKind::Node(kind));
     (session.listener)(&Event { state, kind, path, zxid });
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::super::error::ClientError;
+    use super::super::operations::{Client, Settings};
+    use super::super::paths::Chroot;
+    use super::*;
+
+    /// A client with a session of 300 ms at a server that takes every session and answers each
+    /// request with `answer`. What the client is told comes out of the channel.
+    fn client_of(answer: &'static [u8]) -> (Client, mpsc::Receiver<KeeperState>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut buffer = [0; 1024];
+                let mut response = Vec::new();
+                let granted = ConnectResponse {
+                    protocol_version: 0,
+                    timeout_ms: 300,
+                    session_id: 1,
+                    password: Some(vec![0; 16].into()),
+                    read_only: Some(false),
+                };
+                granted.encode(&mut response).unwrap();
+                let mut next = wire::framed(&[&response]).unwrap();
+                while let Ok(1..) = stream.read(&mut buffer) {
+                    // A client that has gone is no concern here.
+                    let _ = stream.write_all(&next);
+                    next = answer.to_vec();
+                }
+            }
+        });
+        let (sender, told) = mpsc::channel();
+        let settings = Settings {
+            servers: vec![Server { host: "127.0.0.1".into(), port }],
+            chroot: Chroot::default(),
+            timeout: Duration::from_millis(300),
+            read_only: false,
+        };
+        let listener = Arc::new(move |event: &Event| sender.send(event.state).unwrap_or(()));
+        (Client::start(settings, listener), told)
+    }
+
+    fn is_lost_and_made_again(answer: &'static [u8]) {
+        let (client, told) = client_of(answer);
+        let asked = client.get_data("/", false);
+        assert!(matches!(asked, Err(ClientError::ConnectionLoss { .. })), "{asked:?}");
+        let patience = Duration::from_secs(30);
+        let next = || told.recv_timeout(patience).unwrap();
+        assert_eq!(next(), KeeperState::SyncConnected);
+        assert_eq!(next(), KeeperState::Disconnected);
+        assert_eq!(next(), KeeperState::SyncConnected);
+    }
+
+    #[test]
+    fn a_server_that_says_nothing_more_is_left() {
+        is_lost_and_made_again(b"");
+    }
+
+    #[test]
+    fn a_server_that_sends_no_frames_is_left() {
+        is_lost_and_made_again(b"\xff\xff\xff\xff");
+        is_lost_and_made_again(b"\x7f\xff\xff\xff");
+        is_lost_and_made_again(b"\0\0\0\x03abc");
+    }
+
+    #[test]
+    fn a_server_that_answers_what_nobody_asked_is_left() {
+        is_lost_and_made_again(b"\0\0\0\x10\0\0\0\x63\0\0\0\0\0\0\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_server_that_is_not_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let settings = Settings {
+            servers: vec![Server { host: "127.0.0.1".into(), port }],
+            chroot: Chroot::default(),
+            timeout: Duration::from_secs(30),
+            read_only: false,
+        };
+        let start = Instant::now();
+        let client = Client::start(settings, Arc::new(|_: &Event| {}));
+        let asked = client.exists("/", false);
+        assert!(matches!(asked, Err(ClientError::ConnectionLoss { .. })), "{asked:?}");
+        assert!(client.trouble().is_some_and(|trouble| trouble.contains("refused")));
+        client.close();
+        let asked = client.exists("/", false);
+        assert!(matches!(asked, Err(ClientError::SessionExpired { .. })), "{asked:?}");
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+}
