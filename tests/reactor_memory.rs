@@ -129,3 +129,33 @@ fn a_watch_takes_at_most_a_hundred_bytes() {
     assert!(each <= 100, "{each} bytes a watch");
     assert!(each >= 32, "{each} bytes a watch: they are not there");
 }
+
+#[test]
+fn a_persistent_watch_takes_no_more_and_all_of_it_comes_back() {
+    const WATCHES: i64 = 200_000;
+    for mode in [0, 1] {
+        let (mut reactor, conn, _writer) = reactor(0);
+        let mut sent = Vec::new();
+        let before = BYTES.get();
+        for key in 0..WATCHES {
+            let path = format!("/services/instance-{key:08}/health");
+            let length = path.len() as i32;
+            let mut frame = (16 + length).to_be_bytes().to_vec();
+            frame.extend([0, 0, 0, 1, 0, 0, 0, 106]);
+            frame.extend(length.to_be_bytes());
+            frame.extend(path.as_bytes());
+            frame.extend([0, 0, 0, mode]);
+            reactor.receive(conn.slot, &frame);
+            turn(&mut reactor, &mut sent);
+        }
+        let each = (BYTES.get() - before) / WATCHES;
+        assert!(each <= 100, "{each} bytes a watch of {} bytes of path", 35);
+        assert!(each >= 35, "{each} bytes a watch: they are not there");
+        reactor.close_now(conn.slot);
+        for _ in 0..WATCHES / 500 {
+            reactor.go_on_with_long_work();
+        }
+        let left = BYTES.get() - before;
+        assert!(left < 100_000, "{left} bytes are left");
+    }
+}

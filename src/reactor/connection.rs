@@ -100,6 +100,8 @@ pub struct Connection {
     pub paused: bool,
     /// What came and could not be served yet.
     pub input: Vec<u8>,
+    /// Bytes at the start of `input` that are served already.
+    pub input_served: usize,
     /// Replies and events, in order, that the socket has not been given.
     pub out: Vec<u8>,
     /// Those of `out` that are events.
@@ -151,6 +153,7 @@ impl Connection {
             closing_ms: None,
             paused: false,
             input: Vec::new(),
+            input_served: 0,
             out: Vec::new(),
             event_bytes: 0,
             dirty: false,
@@ -222,11 +225,19 @@ impl Connection {
         self.tally.latencies.add(latency_ms);
     }
 
-    /// Takes the first `served` bytes of the input away.
+    /// The next `served` bytes of the input are done with. A client that is halted after every
+    /// frame has its input moved no more often than it doubles.
     pub fn drop_input(&mut self, served: usize) {
-        self.input.drain(..served);
-        if self.input.is_empty() && self.input.capacity() > IDLE_INPUT_BYTES_MAX {
-            self.input = Vec::new();
+        self.input_served += served;
+        if self.input_served == self.input.len() {
+            self.input.clear();
+            self.input_served = 0;
+            if self.input.capacity() > IDLE_INPUT_BYTES_MAX {
+                self.input = Vec::new();
+            }
+        } else if self.input_served > self.input.len() / 2 {
+            self.input.drain(..self.input_served);
+            self.input_served = 0;
         }
     }
 
@@ -272,5 +283,22 @@ mod tests {
         assert!(halts.has(Halts::PIPELINE) && !halts.none());
         assert!(halts.clear(Halts::PIPELINE));
         assert!(halts.none());
+    }
+
+    #[test]
+    fn input_that_is_served_frame_by_frame_is_moved_seldom() {
+        let id = ConnId { slot: 0, tenant: 1 };
+        let address = "127.0.0.1:4000".parse().unwrap();
+        let mut connection = Connection::new(id, address, IdentityIndex(0), 0);
+        connection.input = (0..100).collect();
+        let mut moves = 0;
+        for byte in 0..100 {
+            assert_eq!(connection.input[connection.input_served], byte);
+            let length = connection.input.len();
+            connection.drop_input(1);
+            moves += u32::from(connection.input.len() < length);
+        }
+        assert!(connection.input.is_empty() && connection.input_served == 0);
+        assert!(moves < 10, "moved {moves} times");
     }
 }

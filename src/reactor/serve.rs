@@ -190,8 +190,10 @@ impl Reactor {
 
     /// Serves what the connection could not be served before.
     fn serve_input(&mut self, slot: u32) {
-        let input = std::mem::take(&mut self.connections.at(slot).input);
-        let served = self.serve(slot, &input);
+        let connection = self.connections.at(slot);
+        let input = std::mem::take(&mut connection.input);
+        let from = connection.input_served;
+        let served = self.serve(slot, &input[from..]);
         let connection = self.connections.at(slot);
         if !connection.is_leaving() {
             connection.input = input;
