@@ -20,7 +20,9 @@ fn in_repository(path: &str) -> PathBuf {
 /// Runs the program against a fresh server and restarts that as it asks.
 fn run(program: &Path, arguments: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let setup = Setup::new(SERVER, &folder.path().join("data"), folder.path()).with("tickTime=500");
+    let setup = Setup::new(SERVER, &folder.path().join("data"), folder.path())
+        .with("tickTime=500")
+        .with("extendedTypesEnabled=true");
     let mut server = setup.start();
     let hosts = server.address.to_string();
     let mut arguments = arguments.to_vec();

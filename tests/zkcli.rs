@@ -1,5 +1,5 @@
-//! ZooKeeper's own shell, zkCli.sh: a session through all of its commands prints on Ringkeeper what
-//! it prints on Apache ZooKeeper (Debian's package, `tests/clients/zookeeper`), which runs beside it.
+//! ZooKeeper's own shell, zkCli.sh: a session through all of its commands prints on Ringkeeper
+//! what it prints on Apache ZooKeeper (`tests/clients/zookeeper`), which runs beside it.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

@@ -117,6 +117,48 @@ static void nodes(zhandle_t *zh) {
     MUST(zoo_exists(zh, "/c/two", 0, &stat) == ZNONODE);
 }
 
+static void modes(zhandle_t *zh) {
+    struct Stat stat;
+    char path[64];
+    const struct ACL_vector *open = &ZOO_OPEN_ACL_UNSAFE;
+    MUST(zoo_create(zh, "/c/n-", "", 0, open, ZOO_SEQUENCE, path, sizeof path) == ZOK);
+    const char *number = path + strlen("/c/n-");
+    MUST(strlen(number) == 10 && strspn(number, "0123456789") == 10);
+    MUST(zoo_delete(zh, path, -1) == ZOK);
+    int both = ZOO_EPHEMERAL | ZOO_SEQUENCE;
+    MUST(zoo_create2(zh, "/c/e-", "", 0, open, both, path, sizeof path, &stat) == ZOK);
+    MUST(stat.ephemeralOwner == zoo_client_id(zh)->client_id);
+    char below[80];
+    snprintf(below, sizeof below, "%s/child", path);
+    MUST(zoo_create(zh, below, "", 0, open, 0, NULL, 0) == ZNOCHILDRENFOREPHEMERALS);
+    MUST(zoo_delete(zh, path, -1) == ZOK);
+    MUST(zoo_create2(zh, "/c/box", "", 0, open, ZOO_CONTAINER, path, sizeof path, &stat) == ZOK);
+    MUST(strcmp(path, "/c/box") == 0 && stat.ephemeralOwner == 0);
+    MUST(zoo_delete(zh, path, -1) == ZOK);
+    int ttl = ZOO_PERSISTENT_WITH_TTL, numbered_ttl = ZOO_PERSISTENT_SEQUENTIAL_WITH_TTL;
+    MUST(zoo_create_ttl(zh, "/c/t", "", 0, open, ttl, 60000, path, sizeof path) == ZOK);
+    MUST(zoo_exists(zh, "/c/t", 0, &stat) == ZOK && stat.ephemeralOwner == 0);
+    MUST(zoo_delete(zh, path, -1) == ZOK);
+    MUST(zoo_create2_ttl(zh, "/c/t-", "", 0, open, numbered_ttl, 60000, path, sizeof path, &stat) == ZOK);
+    MUST(strncmp(path, "/c/t-", 5) == 0 && strlen(path) == 15);
+    MUST(zoo_delete(zh, path, -1) == ZOK);
+    MUST(zoo_create_ttl(zh, "/c/t", "", 0, open, ttl, 0, path, sizeof path) == ZBADARGUMENTS);
+}
+
+static void removed_watches(zhandle_t *zh, zhandle_t *other) {
+    struct Stat stat;
+    MUST(zoo_wexists(zh, "/c/r", on_event, NULL, &stat) == ZNONODE);
+    MUST(zoo_remove_watches(zh, "/c/r", ZWATCHTYPE_DATA, on_event, NULL, 0) == ZOK);
+    MUST(zoo_create(other, "/c/r", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0) == ZOK);
+    MUST(zoo_remove_watches(zh, "/c/r", ZWATCHTYPE_DATA, on_event, NULL, 0) == ZNOWATCHER);
+    MUST(zoo_delete(other, "/c/r", -1) == ZOK);
+    /* The next event that is seen is of another watch. */
+    MUST(zoo_wexists(zh, "/c/s", on_event, NULL, &stat) == ZNONODE);
+    MUST(zoo_create(other, "/c/s", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0) == ZOK);
+    expect(ZOO_CREATED_EVENT, "/c/s");
+    MUST(zoo_delete(other, "/c/s", -1) == ZOK);
+}
+
 static void watches(zhandle_t *zh, zhandle_t *other) {
     struct Stat stat;
     struct String_vector names;
@@ -226,7 +268,9 @@ int main(int argc, char **argv) {
     zhandle_t *zh = connect_to(argv[1], 8000);
     zhandle_t *other = connect_to(argv[1], 8000);
     nodes(zh);
+    modes(zh);
     watches(zh, other);
+    removed_watches(zh, other);
     multi(zh);
     acls(zh, other);
     lock(zh, argv[1]);

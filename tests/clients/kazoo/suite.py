@@ -1,7 +1,7 @@
 """kazoo's own test suite against a server: every test that passes on ZooKeeper must pass.
 
     suite.py                     all tests of the list, against Ringkeeper
-    suite.py --record            runs all tests against ZooKeeper (Debian's package) and writes the list
+    suite.py --record            all tests there are, against ZooKeeper, to write the list anew
     suite.py TEST...             these tests only, named as in the list
 
 Run it with the Python of tests/.env; RINGKEEPER names the server's program. The sources of the
@@ -58,7 +58,7 @@ def run(tests, workers, against_zookeeper):
             ZOOKEEPER_VERSION="3.8.0",
             ZOOKEEPER_CLUSTER_SIZE="1",
             ZOOKEEPER_CLASSPATH="/usr/share/java/*",
-            # Below the ports that the kernel gives to clients, above those of our other tests, apart
+            # Between those of our other tests and those that the kernel gives to clients; apart
             # from those of a run beside it.
             SUITE_PORTS=str(30_000 + os.getpid() % 27 * 100),
             SUITE_RESULTS=str(pathlib.Path(folder, "results")),
