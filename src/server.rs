@@ -163,7 +163,12 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
         listen: address,
         folders: Folders { snapshots: folders.snapshots().into(), log: folders.log().into() },
         snapshots: times,
-        start_up: StartUp { began, recovery: recovered.took, txns_loaded: recovered.replayed },
+        start_up: StartUp {
+            began,
+            recovery: recovered.took,
+            txns_loaded: recovered.replayed,
+            forgotten: false,
+        },
         ledger: Ledger::default(),
     };
     Housekeeping::open_desk(desk, requests).map_err(no_thread)?;

@@ -64,6 +64,7 @@ impl Server {
                 began: Instant::now(),
                 recovery: Duration::from_millis(11),
                 txns_loaded: 0,
+                forgotten: false,
             },
             ledger: Ledger::default(),
         };

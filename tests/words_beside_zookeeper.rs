@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::client::{Client, EPHEMERAL, Op};
 use harness::server::{Server, Setup};
@@ -213,7 +213,17 @@ fn forbidden_words_are_refused_as_zookeeper_refuses_them() {
 fn metrics_have_zookeepers_values() {
     let folder = tempfile::tempdir().unwrap();
     let servers = servers(folder.path(), &[]);
-    let [ours, theirs] = servers.each_ref().map(|server| Inhabited::new(server).answer("mntr"));
+    let [ours, theirs] = servers.each_ref().map(|server| {
+        // One session is left to expire.
+        Client::connect(server.address, 2000).expect("a session");
+        let expired = || ask(server.address, b"mntr").contains("zk_stale_sessions_expired\t1\n");
+        let deadline = Instant::now() + PATIENCE;
+        while !expired() {
+            assert!(Instant::now() < deadline, "it does not expire");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Inhabited::new(server).answer("mntr")
+    });
     let value = |lines: &[String], key: &str| {
         let line = lines.iter().find_map(|line| line.strip_prefix(&format!("zk_{key}\t")));
         line.unwrap_or_else(|| panic!("{key} is missing")).to_owned()
@@ -233,8 +243,13 @@ fn metrics_have_zookeepers_values() {
         "connection_rejected",
         "connection_request_count",
         "sessionless_connections_expired",
+        "stale_sessions_expired",
+        "unrecoverable_error_count",
         "cnt_readlatency",
         "cnt_updatelatency",
+        "cnt_startup_txns_loaded",
+        "cnt_dbinittime",
+        "cnt_snapshottime",
     ] {
         assert_eq!(value(&ours, key), value(&theirs, key), "{key}");
     }

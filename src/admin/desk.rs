@@ -33,6 +33,10 @@ impl SnapshotTimes {
         *times = times.merged(one);
     }
 
+    fn reset(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = LatencyReport::default();
+    }
+
     fn get(&self) -> LatencyReport {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -48,13 +52,20 @@ pub struct Ledger {
     /// Words that came since the last `srst`. Each is a packet to ZooKeeper, and so is its answer.
     asked: Cell<u64>,
     answered: Cell<u64>,
+    /// There was an `srst`: what the start took is forgotten.
+    reset: Cell<bool>,
     /// As `stmk` set it. `gtmk` tells it; nothing else looks at it.
     trace_mask: Cell<i64>,
 }
 
 impl Default for Ledger {
     fn default() -> Ledger {
-        Ledger { asked: Cell::new(0), answered: Cell::new(0), trace_mask: Cell::new(TRACE_MASK) }
+        Ledger {
+            asked: Cell::new(0),
+            answered: Cell::new(0),
+            reset: Cell::new(false),
+            trace_mask: Cell::new(TRACE_MASK),
+        }
     }
 }
 
@@ -135,7 +146,8 @@ impl Desk {
             }
             FourLetterWord::Mntr => {
                 let consensus = self.cores.consensus_report(false)?;
-                mntr(out, self.totals()?, &consensus, self.snapshots.get(), &self.start_up);
+                let start_up = StartUp { forgotten: self.ledger.reset.get(), ..self.start_up };
+                mntr(out, self.totals()?, &consensus, self.snapshots.get(), &start_up);
             }
             FourLetterWord::Conf => conf(out, &self.config, self.listen.port(), &self.folders),
             FourLetterWord::Dirs => dirs(out, &self.folders),
@@ -158,6 +170,8 @@ impl Desk {
                 self.cores.reset_server_stats()?;
                 self.ledger.asked.set(0);
                 self.ledger.answered.set(0);
+                self.ledger.reset.set(true);
+                self.snapshots.reset();
                 out.push_str("Server stats reset.\n");
             }
             FourLetterWord::Gtmk => out.push_str(&self.ledger.trace_mask.get().to_string()),

@@ -19,6 +19,18 @@ pub struct StartUp {
     pub recovery: Duration,
     /// Transactions read from the log.
     pub txns_loaded: u64,
+    /// `srst` has come since: only the uptime is told.
+    pub forgotten: bool,
+}
+
+impl StartUp {
+    /// The summary of one sample, or of none.
+    fn once(&self, value: u64) -> LatencyReport {
+        if self.forgotten {
+            return LatencyReport::default();
+        }
+        LatencyReport { min_ms: value, max_ms: value, total_ms: value as f64, count: 1 }
+    }
 }
 
 /// `mntr`. `snapshots` are the durations of those that were taken.
@@ -54,13 +66,17 @@ pub fn mntr(
     line(out, "sessionless_connections_expired", counters.handshakes_timed_out);
     line(out, "bytes_received_count", counters.bytes_received);
     line(out, "response_bytes", counters.bytes_sent);
+    // A server with one has ended: it is not there to be asked.
+    line(out, "unrecoverable_error_count", 0);
     line(out, "commit_count", consensus.commits);
     line(out, "proposal_count", consensus.proposals);
     line(out, "connection_request_count", counters.handshakes);
+    line(out, "stale_sessions_expired", consensus.expired_sessions);
     summary(out, "fsynctime", consensus.fsync);
     summary(out, "snapshottime", snapshots);
-    summary(out, "startup_txns_loaded", once(start_up.txns_loaded));
-    summary(out, "dbinittime", once(start_up.recovery.as_millis() as u64));
+    summary(out, "startup_txns_loaded", start_up.once(start_up.txns_loaded));
+    let recovery_ms = start_up.recovery.as_millis() as u64;
+    summary(out, "dbinittime", start_up.once(recovery_ms));
     summary(out, "updatelatency", consensus.update_latency);
     summary(out, "readlatency", totals.read_latency);
 }
@@ -76,9 +92,4 @@ fn summary(out: &mut String, key: &str, of: LatencyReport) {
     line(out, &format!("max_{key}"), of.max_ms);
     line(out, &format!("cnt_{key}"), of.count);
     line(out, &format!("sum_{key}"), of.total_ms.round() as u64);
-}
-
-/// The summary of one sample.
-fn once(value: u64) -> LatencyReport {
-    LatencyReport { min_ms: value, max_ms: value, total_ms: value as f64, count: 1 }
 }

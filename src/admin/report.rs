@@ -58,7 +58,7 @@ pub struct ReactorReport {
     pub watched_paths: Vec<u64>,
 }
 
-/// What became of connections since the server started; `srst` does not touch it.
+/// What became of connections since the last `srst`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ConnectionCounters {
     /// Handshakes that arrived: new sessions and renewals.
@@ -67,7 +67,7 @@ pub struct ConnectionCounters {
     pub rejected: u64,
     /// Closed because no handshake came in time.
     pub handshakes_timed_out: u64,
-    /// `auth` requests that were refused.
+    /// `auth` requests that were refused since the server started: `srst` leaves them.
     pub auth_failures: u64,
     pub bytes_received: u64,
     pub bytes_sent: u64,
@@ -150,6 +150,8 @@ pub struct ConsensusReport {
     pub outstanding: u64,
     pub proposals: u64,
     pub commits: u64,
+    /// Sessions that expired.
+    pub expired_sessions: u64,
     pub snapshots: u64,
     /// Durations of log flushes since the last reset.
     pub fsync: LatencyReport,

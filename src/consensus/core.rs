@@ -60,6 +60,7 @@ pub struct Core {
 struct Counters {
     proposals: u64,
     commits: u64,
+    expired_sessions: u64,
     update_latency: LatencyReport,
 }
 
@@ -234,6 +235,7 @@ impl Core {
         self.prepare.sessions.expire(moment.now_ms, &mut expired);
         for session in expired.drain(..) {
             tracing::info!(%session, "the session has expired");
+            self.counters.expired_sessions += 1;
             self.propose(moment, log, |prepare, stamp, batch| {
                 prepare.expire_session(session, stamp, batch);
                 Prepared::Txn
@@ -322,7 +324,7 @@ impl Core {
     /// themselves is in `log`.
     pub fn answer(&mut self, ask: ConsensusAsk, log: ConsensusReport, moment: Moment) {
         match ask {
-            ConsensusAsk::ResetServerStats => self.counters.update_latency = Default::default(),
+            ConsensusAsk::ResetServerStats => self.counters = Counters::default(),
             ConsensusAsk::Report { ephemerals, to } => {
                 // Whoever asked may have given up meanwhile.
                 let _ = to.try_send(self.report(ephemerals, log, moment));
@@ -349,6 +351,7 @@ impl Core {
             outstanding: self.outstanding() as u64,
             proposals: self.counters.proposals,
             commits: self.counters.commits,
+            expired_sessions: self.counters.expired_sessions,
             update_latency: self.counters.update_latency,
             ..log
         }

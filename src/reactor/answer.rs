@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
-use crate::admin::report::{Details, ReactorAsk, ReactorReport};
+use crate::admin::report::{ConnectionCounters, Details, ReactorAsk, ReactorReport};
 
 use super::counters::Counters;
 use super::serve::Reactor;
@@ -19,7 +19,11 @@ impl Reactor {
                 // Who asked may have given up; then nobody wants to know.
                 let _ = to.try_send(self.report(details));
             }
-            ReactorAsk::ResetServerStats => self.counters = Counters::default(),
+            ReactorAsk::ResetServerStats => {
+                self.counters = Counters::default();
+                let auth_failures = self.clients.auth_failures;
+                self.clients = ConnectionCounters { auth_failures, ..Default::default() };
+            }
             ReactorAsk::ResetConnectionStats => {
                 for connection in self.connections.iter_mut() {
                     let established_ms = connection.tally.established_ms;
@@ -85,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_clients_is_counted_and_outlives_a_reset() {
+    fn what_became_of_clients_is_counted_until_a_reset() {
         let mut fixture = Fixture::new();
         let greeting = connect_frame(0, 0, None);
         let client = fixture.connected();
@@ -94,10 +98,12 @@ mod tests {
         fixture.reactor.set_now(60_000);
         fixture.reactor.lapse();
         fixture.reactor.refused();
-        fixture.reactor.ask(ReactorAsk::ResetServerStats);
         let counters = report(&mut fixture).counters;
         assert_eq!((counters.handshakes, counters.rejected), (1, 1));
         assert_eq!(counters.handshakes_timed_out, 2);
         assert_eq!(counters.bytes_received, greeting.len() as u64);
+        fixture.reactor.ask(ReactorAsk::ResetServerStats);
+        let counters = report(&mut fixture).counters;
+        assert_eq!((counters.handshakes, counters.rejected, counters.bytes_received), (0, 0, 0));
     }
 }
