@@ -21,6 +21,12 @@ pub const IN_FLIGHT_TOTAL_MAX: u64 = 64 << 20;
 pub const NODES_MAX: u32 = 100_000_000;
 /// Data of one znode, in bytes: what fits ZooKeeper's default `jute.maxbuffer` with its request.
 pub const VALUE_BYTES_MAX: u32 = 1_000_000;
+/// setData in one multi.
+pub const MULTI_MAX: u32 = 10_000;
+/// Bytes of a listed name.
+pub const NAME_BYTES_MAX: u32 = 1_000;
+/// The largest exponent of Zipf's law; with it 99 % of all requests are for one key.
+pub const ZIPF_EXPONENT_MAX: f64 = 8.0;
 /// Threads of one run.
 pub const THREADS_MAX: u32 = 1_024;
 /// Rounds of one run.
@@ -45,7 +51,7 @@ pub struct Arguments {
     /// What to ask for.
     #[arg(long, value_enum, default_value_t = WorkloadKind::Get)]
     pub workload: WorkloadKind,
-    /// Percentage of gets in the mixed workload (default 80); the rest are sets.
+    /// Percentage of gets in the mixed workload (default 80), 0 to 100; the rest are sets.
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
     pub read_share: Option<u8>,
     /// Connections, each with a session of its own.
@@ -67,21 +73,37 @@ pub struct Arguments {
     /// How long each round measures, like 5s, 500ms or 2m.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub duration: Duration,
-    /// Load before each round's measurement that is not measured.
-    #[arg(long, default_value = "2s", value_parser = duration)]
-    pub warm_up: Duration,
+    /// Load before each round's measurement that is not measured (default 2s; of the delete
+    /// workload 0s).
+    #[arg(long, value_parser = duration)]
+    pub warm_up: Option<Duration>,
     /// Rounds; each has connections of its own. The median of their figures is reported.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
     pub rounds: u32,
-    /// Znodes that get, set, exists and mixed spread over, evenly at random.
-    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
-    pub keys: u32,
+    /// Znodes that the requests spread over (default 1000), or that the delete workload finds to
+    /// delete (default 100000).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
+    pub keys: Option<u32>,
+    /// How keys are drawn.
+    #[arg(long, value_enum, default_value_t = DistributionKind::Uniform)]
+    pub distribution: DistributionKind,
+    /// Of Zipf's law: key number n is asked for in proportion to 1 / (n + 1)^EXPONENT (default
+    /// 0.99).
+    #[arg(long, value_name = "EXPONENT")]
+    pub zipf_exponent: Option<f64>,
     /// Bytes of data that each znode gets.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=i64::from(VALUE_BYTES_MAX)))]
     pub value_size: u32,
-    /// Names below the parent that the children workload lists (default 100).
+    /// Names below the parent that the children and raftkeeper workloads list (default 100).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
     pub children: Option<u32>,
+    /// Bytes of each of those names (default 50 in the raftkeeper workload, else as many as the
+    /// numbers have digits).
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..=i64::from(NAME_BYTES_MAX)))]
+    pub name_size: Option<u32>,
+    /// setData in each request of the multi workload (default 10).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(MULTI_MAX)))]
+    pub multi_size: Option<u32>,
     /// The create workload asks for sequential znodes.
     #[arg(long)]
     pub sequential: bool,
@@ -114,12 +136,21 @@ pub enum WorkloadKind {
     Set,
     /// create of a znode with a name of its own; deleted after each round.
     Create,
+    /// delete of the keys, each once; a round ends early when none are left.
+    Delete,
+    /// create of a znode and delete of the same, in turns.
+    Cycle,
+    /// One transaction of --multi-size setData of random keys, any version.
+    Multi,
     /// exists of a random key.
     Exists,
     /// getChildren of one parent.
     Children,
     /// get and set, by --read-share.
     Mixed,
+    /// What RaftKeeper publishes figures of: create 1 %, set 8 %, get 45 %, list of 100 children
+    /// with 50-byte names 45 %, delete 1 %.
+    Raftkeeper,
 }
 
 impl WorkloadKind {
@@ -132,13 +163,62 @@ impl WorkloadKind {
             WorkloadKind::Exists => "exists",
             WorkloadKind::Children => "children",
             WorkloadKind::Mixed => "mixed",
+            WorkloadKind::Delete => "delete",
+            WorkloadKind::Cycle => "cycle",
+            WorkloadKind::Multi => "multi",
+            WorkloadKind::Raftkeeper => "raftkeeper",
         }
     }
 
     /// Whether it works on the keys that the set-up made.
     pub fn uses_keys(self) -> bool {
-        !matches!(self, WorkloadKind::Create | WorkloadKind::Children)
+        use WorkloadKind::{Children, Create, Cycle};
+        !matches!(self, Create | Cycle | Children)
     }
+
+    /// Whether it draws its keys by a distribution.
+    pub fn draws_keys(self) -> bool {
+        self.uses_keys() && !self.deletes_keys()
+    }
+
+    /// Whether it makes znodes.
+    pub fn creates(self) -> bool {
+        matches!(self, WorkloadKind::Create | WorkloadKind::Cycle | WorkloadKind::Raftkeeper)
+    }
+
+    /// Whether it lists children.
+    pub fn lists(self) -> bool {
+        matches!(self, WorkloadKind::Children | WorkloadKind::Raftkeeper)
+    }
+
+    /// Whether it deletes the keys that the set-up made.
+    pub fn deletes_keys(self) -> bool {
+        self == WorkloadKind::Delete
+    }
+
+    /// Whether a round leaves other znodes than it found.
+    pub fn uses_up(self) -> bool {
+        self.creates() || self.deletes_keys()
+    }
+}
+
+/// How keys may be drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DistributionKind {
+    /// Each as often as any other.
+    Uniform,
+    /// By Zipf's law, key 0 the most often.
+    Zipf,
+}
+
+/// How keys are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Distribution {
+    Uniform,
+    /// The exponent is positive.
+    Zipf {
+        exponent: f64,
+    },
 }
 
 /// What may be asked for to move the bytes.
@@ -172,9 +252,13 @@ pub struct Plan {
     pub warm_up: Duration,
     pub rounds: u32,
     pub keys: u32,
+    pub distribution: Distribution,
     /// Bytes.
     pub value_size: u32,
     pub children: u32,
+    /// Bytes of a child's name at least; the digits of its number may be more.
+    pub name_size: u32,
+    pub multi_size: u32,
     pub sequential: bool,
     pub seed: u64,
     /// An absolute path without a slash at its end.
@@ -206,6 +290,17 @@ pub enum ArgumentError {
     TooManyInFlight { connections: u32, in_flight: u32 },
     #[error("{option} belongs to --workload {workload}")]
     NotOfThisWorkload { option: &'static str, workload: &'static str },
+    #[error("--distribution belongs to workloads that draw keys, which {workload} does not")]
+    DrawsNoKeys { workload: &'static str },
+    #[error("--zipf-exponent belongs to --distribution zipf")]
+    ExponentWithoutZipf,
+    #[error("--zipf-exponent {exponent}: must be above 0 and at most {ZIPF_EXPONENT_MAX}")]
+    Exponent { exponent: f64 },
+    #[error(
+        "--multi-size {size} x --value-size {value}: more than the {VALUE_BYTES_MAX} bytes that \
+         one request may have"
+    )]
+    MultiTooLong { size: u32, value: u32 },
     #[error(
         "--root {root:?}: must begin with / and name one znode (no empty part, no slash at the end)"
     )]
@@ -227,6 +322,9 @@ impl Arguments {
         }
         let servers = self.servers.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
         let (driver, refused) = Driver::choose(self.driver).map_err(ArgumentError::Ring)?;
+        let deletes = self.workload.deletes_keys();
+        let raftkeeper = self.workload == WorkloadKind::Raftkeeper;
+        let (exponent, multi_size) = (self.exponent(), self.multi_size());
         Ok(Plan {
             servers,
             workload: self.workload,
@@ -238,11 +336,17 @@ impl Arguments {
             driver,
             ring_refused: refused.map(|error| error.to_string()),
             duration: self.duration,
-            warm_up: self.warm_up,
+            warm_up: self.warm_up.unwrap_or(if deletes { Duration::ZERO } else { WARM_UP }),
             rounds: self.rounds,
-            keys: self.keys,
+            keys: self.keys.unwrap_or(if deletes { 100_000 } else { 1_000 }),
+            distribution: match self.distribution {
+                DistributionKind::Uniform => Distribution::Uniform,
+                DistributionKind::Zipf => Distribution::Zipf { exponent },
+            },
             value_size: self.value_size,
             children: self.children.unwrap_or(100),
+            name_size: self.name_size.unwrap_or(if raftkeeper { 50 } else { 1 }),
+            multi_size,
             sequential: self.sequential,
             seed: self.seed,
             root: self.root,
@@ -259,16 +363,7 @@ impl Arguments {
         if u64::from(connections) * u64::from(in_flight) > IN_FLIGHT_TOTAL_MAX {
             return Err(ArgumentError::TooManyInFlight { connections, in_flight });
         }
-        let belongs = [
-            ("--read-share", self.read_share.is_some(), WorkloadKind::Mixed),
-            ("--children", self.children.is_some(), WorkloadKind::Children),
-            ("--sequential", self.sequential, WorkloadKind::Create),
-        ];
-        for (option, given, kind) in belongs {
-            if given && self.workload != kind {
-                return Err(ArgumentError::NotOfThisWorkload { option, workload: kind.name() });
-            }
-        }
+        self.check_workload()?;
         let root = self.root.strip_prefix('/');
         if root.is_none_or(|rest| rest.split('/').any(|part| matches!(part, "" | "." | ".."))) {
             return Err(ArgumentError::Root { root: self.root.clone() });
@@ -282,7 +377,55 @@ impl Arguments {
         }
         Ok(())
     }
+
+    /// Options that only some workloads have.
+    fn check_workload(&self) -> Result<(), ArgumentError> {
+        use WorkloadKind::{Children, Create, Mixed, Multi, Raftkeeper};
+        let belongs: [(&str, bool, &[WorkloadKind]); 5] = [
+            ("--read-share", self.read_share.is_some(), &[Mixed]),
+            ("--children", self.children.is_some(), &[Children, Raftkeeper]),
+            ("--name-size", self.name_size.is_some(), &[Children, Raftkeeper]),
+            ("--multi-size", self.multi_size.is_some(), &[Multi]),
+            ("--sequential", self.sequential, &[Create]),
+        ];
+        for (option, given, kinds) in belongs {
+            if given && !kinds.contains(&self.workload) {
+                let workload = kinds[0].name();
+                return Err(ArgumentError::NotOfThisWorkload { option, workload });
+            }
+        }
+        if self.distribution == DistributionKind::Zipf && !self.workload.draws_keys() {
+            return Err(ArgumentError::DrawsNoKeys { workload: self.workload.name() });
+        }
+        if self.zipf_exponent.is_some() && self.distribution != DistributionKind::Zipf {
+            return Err(ArgumentError::ExponentWithoutZipf);
+        }
+        let exponent = self.exponent();
+        if !(exponent > 0.0 && exponent <= ZIPF_EXPONENT_MAX) {
+            return Err(ArgumentError::Exponent { exponent });
+        }
+        // Path, version and header of an operation take less than the root's length and 64 bytes.
+        let operation = u64::from(self.value_size) + self.root.len() as u64 + 64;
+        if self.workload == Multi
+            && u64::from(self.multi_size()) * operation > u64::from(VALUE_BYTES_MAX)
+        {
+            let (size, value) = (self.multi_size(), self.value_size);
+            return Err(ArgumentError::MultiTooLong { size, value });
+        }
+        Ok(())
+    }
+
+    fn exponent(&self) -> f64 {
+        self.zipf_exponent.unwrap_or(0.99)
+    }
+
+    fn multi_size(&self) -> u32 {
+        self.multi_size.unwrap_or(10)
+    }
 }
+
+/// Used where --warm-up is not given.
+const WARM_UP: Duration = Duration::from_secs(2);
 
 fn resolve(name: &str) -> Result<Server, ArgumentError> {
     let found = name
@@ -314,10 +457,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
-    fn plan(options: &[&str]) -> Result<Plan, String> {
+    /// The plan of a good command line, for the tests of all files.
+    pub fn plan(options: &str) -> Plan {
+        checked(&options.split_whitespace().collect::<Vec<_>>()).unwrap()
+    }
+
+    fn checked(options: &[&str]) -> Result<Plan, String> {
         let line = ["ringkeeper-loadgen"].iter().chain(options);
         let arguments = Arguments::try_parse_from(line).map_err(|error| error.to_string())?;
         arguments.into_plan().map_err(|error| error.to_string())
@@ -325,7 +473,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_a_plan() {
-        let plan = plan(&[]).unwrap();
+        let plan = checked(&[]).unwrap();
         assert_eq!((plan.connections, plan.in_flight, plan.threads), (32, 1, 1));
         assert_eq!(plan.servers[0].addresses[0].port(), 2181);
         assert_eq!(plan.read_share, 80);
@@ -333,7 +481,7 @@ mod tests {
 
     #[test]
     fn lists_are_split_at_commas() {
-        let plan = plan(&["--servers", "127.0.0.1:1,127.0.0.1:2", "--pin", "0,0"]).unwrap();
+        let plan = checked(&["--servers", "127.0.0.1:1,127.0.0.1:2", "--pin", "0,0"]).unwrap();
         assert_eq!(plan.servers[1].addresses[0].port(), 2);
         assert_eq!(plan.pin, [0, 0]);
     }
@@ -350,22 +498,54 @@ mod tests {
 
     #[test]
     fn an_option_of_another_workload_is_refused() {
-        let error = plan(&["--workload", "get", "--read-share", "50"]).unwrap_err();
+        let error = checked(&["--workload", "get", "--read-share", "50"]).unwrap_err();
         assert_eq!(error, "--read-share belongs to --workload mixed");
-        assert!(plan(&["--sequential"]).unwrap_err().contains("--workload create"));
-        assert!(plan(&["--children", "5"]).unwrap_err().contains("--workload children"));
-        assert_eq!(plan(&["--workload", "mixed", "--read-share", "50"]).unwrap().read_share, 50);
+        assert!(checked(&["--sequential"]).unwrap_err().contains("--workload create"));
+        assert!(checked(&["--children", "5"]).unwrap_err().contains("--workload children"));
+        assert_eq!(checked(&["--workload", "mixed", "--read-share", "50"]).unwrap().read_share, 50);
+    }
+
+    #[test]
+    fn a_distribution_belongs_to_workloads_that_draw_keys() {
+        let of = |options: &str| checked(&options.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(plan("--distribution zipf").distribution, Distribution::Zipf { exponent: 0.99 });
+        for (wrong, reason) in [
+            ("--distribution zipf --workload delete", "which delete does not"),
+            ("--distribution zipf --workload create", "which create does not"),
+            ("--zipf-exponent 1", "belongs to --distribution zipf"),
+            ("--distribution zipf --zipf-exponent 0", "must be above 0"),
+            ("--distribution zipf --zipf-exponent nan", "must be above 0"),
+        ] {
+            let error = of(wrong).unwrap_err();
+            assert!(error.contains(reason), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_multi_that_no_server_takes_is_refused() {
+        let options = ["--workload", "multi", "--multi-size", "1000", "--value-size", "1000"];
+        assert!(checked(&options).unwrap_err().contains("--multi-size 1000 x --value-size 1000"));
+    }
+
+    #[test]
+    fn each_workload_has_its_own_defaults() {
+        let delete = plan("--workload delete");
+        assert_eq!((delete.keys, delete.warm_up), (100_000, Duration::ZERO));
+        let get = plan("--workload get");
+        assert_eq!((get.keys, get.warm_up), (1_000, Duration::from_secs(2)));
+        let mix = plan("--workload raftkeeper");
+        assert_eq!((mix.children, mix.name_size), (100, 50));
     }
 
     #[test]
     fn idle_threads_are_refused() {
-        let error = plan(&["--threads", "3", "--connections", "2"]).unwrap_err();
+        let error = checked(&["--threads", "3", "--connections", "2"]).unwrap_err();
         assert!(error.contains("--threads 3 is more than --connections 2"), "{error}");
     }
 
     #[test]
     fn more_in_flight_than_memory_allows_is_refused() {
-        let error = plan(&["--connections", "100000", "--in-flight", "65536"]).unwrap_err();
+        let error = checked(&["--connections", "100000", "--in-flight", "65536"]).unwrap_err();
         assert!(error.contains("67108864 requests at once"), "{error}");
     }
 
@@ -380,32 +560,32 @@ mod tests {
             ["--duration", "0s"],
             ["--workload", "put"],
         ] {
-            assert!(plan(&wrong).is_err(), "{wrong:?} was taken");
+            assert!(checked(&wrong).is_err(), "{wrong:?} was taken");
         }
     }
 
     #[test]
     fn a_root_that_is_no_path_is_refused() {
         for wrong in ["load", "/", "/a/", "/a//b", "/a/..", ""] {
-            assert!(plan(&["--root", wrong]).is_err(), "{wrong:?} was taken");
+            assert!(checked(&["--root", wrong]).is_err(), "{wrong:?} was taken");
         }
-        assert_eq!(plan(&["--root", "/a/b"]).unwrap().root, "/a/b");
+        assert_eq!(checked(&["--root", "/a/b"]).unwrap().root, "/a/b");
     }
 
     #[test]
     fn a_core_that_is_not_there_is_refused() {
-        let error = plan(&["--pin", "0,65000"]).unwrap_err();
+        let error = checked(&["--pin", "0,65000"]).unwrap_err();
         assert!(error.starts_with("--pin 65000: cannot run on that core"), "{error}");
     }
 
     #[test]
     fn the_last_of_an_option_given_twice_counts() {
-        assert_eq!(plan(&["--keys", "5", "--keys", "6"]).unwrap().keys, 6);
+        assert_eq!(checked(&["--keys", "5", "--keys", "6"]).unwrap().keys, 6);
     }
 
     #[test]
     fn a_server_without_a_port_is_named() {
-        let error = plan(&["--servers", "127.0.0.1"]).unwrap_err();
+        let error = checked(&["--servers", "127.0.0.1"]).unwrap_err();
         assert!(error.starts_with("--servers 127.0.0.1: "), "{error}");
     }
 }

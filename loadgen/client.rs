@@ -10,9 +10,10 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::arguments::{Plan, Server};
+use crate::draw::Source;
 use crate::sockets::Sockets;
 use crate::wire::{self, EVENT_XID, PING_XID, ReplyScanner, op};
-use crate::workload::{Class, Source, Workload};
+use crate::workload::Workload;
 
 /// Bytes that one send carries at most, give or take a request. Requests beyond it are stamped
 /// and sent a turn later.
@@ -54,12 +55,13 @@ pub enum LinkError {
 /// One reply, as the schedule records it.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
-    pub class: Class,
+    /// Which of the workload's steps it answers.
+    pub step: u8,
     /// When its request was sent.
     pub sent_at: u64,
     /// 0: it succeeded.
     pub error: i32,
-    /// Its data or list has the length that it must have.
+    /// It begins as it must.
     pub fits: bool,
 }
 
@@ -67,7 +69,7 @@ pub struct Answer {
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at: u64,
-    class: Class,
+    step: u8,
 }
 
 /// A connection with an open session.
@@ -92,7 +94,8 @@ pub struct Client {
 /// What became of the attempt to fill a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
-    /// As many requests are in flight as may be, or the end of a send will be told.
+    /// As many requests are in flight as may be, or the end of a send will be told, or there is
+    /// nothing more to ask for.
     Done,
     /// There is room for more, which the next send can carry.
     Again,
@@ -158,15 +161,21 @@ impl Client {
         }
         let mut out = sockets.buffer();
         while self.in_flight.len() < self.in_flight_max && out.len() < SEND_BYTES_MAX {
-            let class = workload.push(&mut out, self.next_xid, &mut self.source);
+            let Some(step) = workload.push(&mut out, self.next_xid, &mut self.source) else {
+                self.send(sockets, out, now);
+                return Fill::Done;
+            };
             self.next_xid = next_xid(self.next_xid);
-            self.in_flight.push_back(Sent { at: now, class });
+            self.in_flight.push_back(Sent { at: now, step });
         }
         self.send(sockets, out, now);
         if self.in_flight.len() < self.in_flight_max { Fill::Again } else { Fill::Done }
     }
 
     fn send(&mut self, sockets: &mut Sockets, bytes: Vec<u8>, now: u64) {
+        if bytes.is_empty() {
+            return;
+        }
         sockets.send(self.slot, bytes);
         self.last_sent = now;
     }
@@ -201,8 +210,8 @@ impl Client {
             }
             in_flight.pop_front();
             *due_xid = next_xid(*due_xid);
-            let fits = reply.error != 0 || workload.fits(sent.class, &reply);
-            each(Answer { class: sent.class, sent_at: sent.at, error: reply.error, fits });
+            let fits = reply.error != 0 || workload.fits(sent.step, &reply);
+            each(Answer { step: sent.step, sent_at: sent.at, error: reply.error, fits });
             Ok(())
         })
     }

@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 
-use crate::arguments::{Plan, Server, WorkloadKind};
+use crate::arguments::{Plan, Server};
 use crate::client::{Client, LinkError};
+use crate::paths::Paths;
 use crate::wire::{self, op};
-use crate::workload::{self, Paths};
+use crate::workload;
 
 /// The data of a root that this program made.
 const MARK: &[u8] = b"ringkeeper-loadgen";
@@ -74,29 +75,36 @@ impl<'a> Control<'a> {
         let paths = Paths::new(self.plan);
         self.make_root(paths.root())?;
         let value = workload::value(self.plan);
-        match self.plan.workload {
-            WorkloadKind::Create => {
-                // What an earlier run left there would bring NODEEXISTS.
-                self.delete_below(&paths.created())?;
-                self.make_parent(&paths.created())
-            }
-            WorkloadKind::Children => {
-                // The list must have exactly the names asked for.
-                self.delete_below(&paths.family())?;
-                self.make_parent(&paths.family())?;
-                self.make_all(self.plan.children, |number| paths.child(number), &value)
-            }
-            kind => {
-                assert!(kind.uses_keys(), "{kind:?} has no set-up of its own");
-                self.make_parent(&paths.keys())?;
-                self.make_all(self.plan.keys, |number| paths.key(number), &value)
-            }
+        let kind = self.plan.workload;
+        if kind.creates() {
+            // What an earlier run left there would bring NODEEXISTS.
+            self.delete_below(&paths.created())?;
+            self.make_parent(&paths.created())?;
         }
+        if kind.lists() {
+            // The list must have exactly the names asked for.
+            self.delete_below(&paths.family())?;
+            self.make_parent(&paths.family())?;
+            self.make_all(self.plan.children, |number| paths.child(number), &value)?;
+        }
+        if kind.uses_keys() {
+            self.make_parent(&paths.keys())?;
+            self.make_all(self.plan.keys, |number| paths.key(number), &value)?;
+        }
+        Ok(())
     }
 
-    /// Deletes what a round of the create workload made.
-    pub fn clear_created(&mut self) -> Result<(), ControlError> {
-        self.delete_below(&Paths::new(self.plan).created())
+    /// Deletes what a round created, and makes again what it deleted.
+    pub fn renew(&mut self) -> Result<(), ControlError> {
+        let paths = Paths::new(self.plan);
+        if self.plan.workload.creates() {
+            self.delete_below(&paths.created())?;
+        }
+        if self.plan.workload.deletes_keys() {
+            let value = workload::value(self.plan);
+            self.make_all(self.plan.keys, |number| paths.key(number), &value)?;
+        }
+        Ok(())
     }
 
     /// Deletes the root and all below it.
@@ -196,8 +204,8 @@ impl<'a> Control<'a> {
         Err(ControlError::Answer { server, operation, path, code })
     }
 
-    /// Sends `count` requests in batches, several in flight. `judge` gets each one's error code and gives operation
-    /// and path of one that must not be.
+    /// Sends `count` requests in batches, several in flight. `judge` gets each one's error code and
+    /// gives operation and path of one that must not be.
     fn pipeline(
         &mut self,
         count: u32,

@@ -9,7 +9,9 @@
 mod arguments;
 mod client;
 mod control;
+mod draw;
 mod epoll_sockets;
+mod paths;
 mod report;
 mod round;
 mod schedule;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Plan, WorkloadKind};
+use crate::arguments::{Arguments, Plan};
 use crate::control::{Control, ControlError};
 use crate::report::Report;
 use crate::schedule::Clock;
@@ -93,9 +95,9 @@ fn measure(plan: &Plan, quiet: bool) -> Report {
             break;
         }
         let last = number + 1 == plan.rounds;
-        if plan.workload == WorkloadKind::Create
+        if plan.workload.uses_up()
             && !last
-            && let Err(error) = clear_created(plan)
+            && let Err(error) = renew(plan, &workload)
         {
             troubles.push(format!("between the rounds: {error}"));
             break;
@@ -106,12 +108,14 @@ fn measure(plan: &Plan, quiet: bool) -> Report {
     {
         troubles.push(format!("cleaning up: {error}"));
     }
-    Report::new(plan, workload.is_mixed(), &tallies, troubles)
+    Report::new(plan, &workload, &tallies, troubles)
 }
 
-fn clear_created(plan: &Plan) -> Result<(), ControlError> {
+/// Gives the next round the znodes that the first one had.
+fn renew(plan: &Plan, workload: &Workload) -> Result<(), ControlError> {
     let mut control = Control::connect(plan)?;
-    control.clear_created()?;
+    control.renew()?;
+    workload.renew();
     control.close()
 }
 

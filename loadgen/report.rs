@@ -6,9 +6,10 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::arguments::{Plan, WorkloadKind};
+use crate::arguments::{Distribution, Plan, WorkloadKind};
 use crate::tally::Tally;
 use crate::wire::error_name;
+use crate::workload::{Class, Workload};
 
 /// Above this share of its window a thread of ours was busy all the time, and the figures may be
 /// its own limit, not the server's.
@@ -19,6 +20,9 @@ const BUSY_ALL_THE_TIME: f64 = 0.97;
 pub struct Report {
     version: &'static str,
     workload: &'static str,
+    /// Its kinds of request with their shares, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mix: Option<String>,
     /// Percentage of gets; of the mixed workload alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_share: Option<u8>,
@@ -30,9 +34,14 @@ pub struct Report {
     driver: &'static str,
     /// Znodes that the requests spread over; 0 where that does not apply.
     keys: u32,
+    /// The exponent of Zipf's law; absent where keys are drawn evenly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zipf_exponent: Option<f64>,
     value_size: u32,
-    /// Names listed by the children workload; 0 elsewhere.
+    /// Names in the list; 0 where nothing is listed.
     children: u32,
+    /// setData in one request of the multi workload; 0 elsewhere.
+    multi_size: u32,
     seed: u64,
     duration_seconds: f64,
     warm_up_seconds: f64,
@@ -59,9 +68,12 @@ struct Round {
     reads_latency_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
     writes_latency_us: Option<Latency>,
+    /// Of each kind of request, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    operations: Vec<Operation>,
     /// Replies with an error code, by code, warm-up included.
     errors: BTreeMap<i32, u64>,
-    /// Replies whose data or list had a wrong length.
+    /// Replies whose data or list had a wrong length, and multis that failed.
     wrong_length: u64,
     /// Connections lost, or that could not be made.
     connections_failed: u64,
@@ -69,6 +81,15 @@ struct Round {
     failures: Vec<String>,
     /// The share of the window in which the busiest thread of the load generator used its core.
     busy: f64,
+    /// It ended early, because every key was deleted.
+    used_up: bool,
+}
+
+/// The requests of one kind.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Operation {
+    name: &'static str,
+    latency_us: Latency,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,6 +100,8 @@ struct Median {
     reads_latency_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
     writes_latency_us: Option<Latency>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    operations: Vec<Operation>,
 }
 
 /// In microseconds.
@@ -128,24 +151,36 @@ impl Latency {
 
 impl Report {
     /// Of the rounds that ran, with what went wrong outside of them.
-    pub fn new(plan: &Plan, mixed: bool, tallies: &[Tally], troubles: Vec<String>) -> Report {
+    pub fn new(
+        plan: &Plan,
+        workload: &Workload,
+        tallies: &[Tally],
+        troubles: Vec<String>,
+    ) -> Report {
         let rounds: Vec<Round> =
-            (1..).zip(tallies).map(|(number, tally)| Round::new(number, tally, mixed)).collect();
-        let complete = tallies.len() == plan.rounds as usize;
-        let children = plan.workload == WorkloadKind::Children;
+            (1..).zip(tallies).map(|(number, tally)| Round::new(number, tally, workload)).collect();
+        let complete = tallies.len() == plan.rounds as usize
+            && tallies.iter().all(|tally| !tally.used_up || tally.answered > 0);
+        let kind = plan.workload;
         Report {
             version: env!("CARGO_PKG_VERSION"),
-            workload: plan.workload.name(),
-            read_share: mixed.then_some(plan.read_share),
+            workload: kind.name(),
+            mix: workload.mix(),
+            read_share: (kind == WorkloadKind::Mixed).then_some(plan.read_share),
             servers: plan.servers.iter().map(|server| server.name.clone()).collect(),
             connections: plan.connections,
             in_flight: plan.in_flight,
             threads: plan.threads,
             pin: plan.pin.clone(),
             driver: plan.driver.name(),
-            keys: if plan.workload.uses_keys() { plan.keys } else { 0 },
+            keys: if kind.uses_keys() { plan.keys } else { 0 },
+            zipf_exponent: match plan.distribution {
+                Distribution::Uniform => None,
+                Distribution::Zipf { exponent } => Some(exponent),
+            },
             value_size: plan.value_size,
-            children: if children { plan.children } else { 0 },
+            children: if kind.lists() { plan.children } else { 0 },
+            multi_size: if kind == WorkloadKind::Multi { plan.multi_size } else { 0 },
             seed: plan.seed,
             duration_seconds: plan.duration.as_secs_f64(),
             warm_up_seconds: plan.warm_up.as_secs_f64(),
@@ -194,21 +229,24 @@ impl Report {
             };
             figures.write(&mut text);
             let _ = writeln!(text, "{:>9}{:>5.0}%", grouped(errors), round.busy * 100.0);
-            write_parts(&mut text, &round.reads_latency_us, &round.writes_latency_us);
+            write_parts(&mut text, &round.operations);
         }
         let Median { requests_per_second, latency_us: latency, .. } = &self.median;
         let rate = Some(*requests_per_second);
         Figures { name: "median", rate, requests: String::new(), latency }.write(&mut text);
         text.push('\n');
-        write_parts(&mut text, &self.median.reads_latency_us, &self.median.writes_latency_us);
+        write_parts(&mut text, &self.median.operations);
         self.write_troubles(&mut text);
         text
     }
 
     fn heading(&self) -> String {
         let mut text = format!("ringkeeper-loadgen {}: {}", self.version, self.workload);
-        if let Some(share) = self.read_share {
-            let _ = write!(text, " ({share}% get, {}% set)", 100 - share);
+        if let Some(mix) = &self.mix {
+            let _ = write!(text, " ({mix})");
+        }
+        if self.multi_size > 0 {
+            let _ = write!(text, " of {} sets", grouped(self.multi_size.into()));
         }
         let _ = write!(
             text,
@@ -223,6 +261,9 @@ impl Report {
         }
         if self.keys > 0 {
             let _ = write!(text, ", {} keys", grouped(self.keys.into()));
+        }
+        if let Some(exponent) = self.zipf_exponent {
+            let _ = write!(text, " by Zipf's law of exponent {exponent}");
         }
         if self.children > 0 {
             let _ = write!(text, ", {} children", grouped(self.children.into()));
@@ -252,7 +293,7 @@ impl Report {
                 let _ = writeln!(
                     text,
                     "round {number}: {count} replies whose data or list has not the length that \
-                     was written"
+                     was written, or multis that failed"
                 );
             }
             if round.connections_failed > 0 {
@@ -266,6 +307,15 @@ impl Report {
             }
             for failure in &round.failures {
                 let _ = writeln!(text, "round {number}: {failure}");
+            }
+            if round.used_up {
+                let _ = writeln!(
+                    text,
+                    "round {number}: all {} keys were deleted after {:.3} s of measurement \
+                     (more --keys?)",
+                    grouped(self.keys.into()),
+                    round.seconds
+                );
             }
             if round.busy > BUSY_ALL_THE_TIME {
                 let _ = writeln!(
@@ -282,7 +332,11 @@ impl Report {
 }
 
 impl Round {
-    fn new(round: u32, tally: &Tally, mixed: bool) -> Round {
+    fn new(round: u32, tally: &Tally, workload: &Workload) -> Round {
+        let steps = workload.steps();
+        let mixed = steps.len() > 1;
+        let of = |class| mixed.then(|| Latency::of(&tally.latencies_of(steps, class)));
+        let operations = tally.steps.iter().zip(steps).filter(|_| mixed);
         let seconds = tally.window.as_secs_f64();
         let busy = if seconds > 0.0 { tally.busy.as_secs_f64() / seconds } else { 0.0 };
         Round {
@@ -291,8 +345,14 @@ impl Round {
             requests: tally.answered,
             requests_per_second: tally.rate(),
             latency_us: Latency::of(&tally.latencies()),
-            reads_latency_us: mixed.then(|| Latency::of(&tally.reads)),
-            writes_latency_us: mixed.then(|| Latency::of(&tally.writes)),
+            reads_latency_us: of(Class::Read),
+            writes_latency_us: of(Class::Write),
+            operations: operations
+                .map(|(histogram, step)| Operation {
+                    name: step.name,
+                    latency_us: Latency::of(histogram),
+                })
+                .collect(),
             errors: tally.errors.clone(),
             wrong_length: tally.wrong_length,
             connections_failed: tally.failed,
@@ -302,6 +362,7 @@ impl Round {
                 .map(|failure| format!("{}: {}", failure.server, failure.reason))
                 .collect(),
             busy,
+            used_up: tally.used_up,
         }
     }
 }
@@ -317,6 +378,14 @@ impl Median {
             latency_us: over(|round| Some(round.latency_us)).unwrap_or_default(),
             reads_latency_us: over(|round| round.reads_latency_us),
             writes_latency_us: over(|round| round.writes_latency_us),
+            operations: rounds.first().map_or_else(Vec::new, |first| {
+                let median = |(at, operation): (usize, &Operation)| {
+                    let latencies: Vec<Latency> =
+                        rounds.iter().map(|round| round.operations[at].latency_us).collect();
+                    Operation { name: operation.name, latency_us: Latency::median(&latencies) }
+                };
+                first.operations.iter().enumerate().map(median).collect()
+            }),
         }
     }
 }
@@ -340,13 +409,11 @@ impl Figures<'_> {
     }
 }
 
-fn write_parts(text: &mut String, reads: &Option<Latency>, writes: &Option<Latency>) {
-    for (name, latency) in [("  gets", reads), ("  sets", writes)] {
-        if let Some(latency) = latency {
-            let requests = grouped(latency.count);
-            Figures { name, rate: None, requests, latency }.write(text);
-            text.push('\n');
-        }
+fn write_parts(text: &mut String, operations: &[Operation]) {
+    for Operation { name, latency_us: latency } in operations {
+        let (name, requests) = (&format!("  {name}"), grouped(latency.count));
+        Figures { name, rate: None, requests, latency }.write(text);
+        text.push('\n');
     }
 }
 
@@ -378,22 +445,23 @@ pub fn grouped(number: u64) -> String {
 mod tests {
     use std::time::Duration;
 
-    use clap::Parser;
-
     use super::*;
-    use crate::arguments::Arguments;
+    use crate::arguments::tests::plan;
     use crate::client::LinkError;
     use crate::tally::Failure;
-    use crate::workload::Class;
 
-    fn plan(options: &str) -> Plan {
-        let line = ["ringkeeper-loadgen"].into_iter().chain(options.split_whitespace());
-        Arguments::parse_from(line).into_plan().unwrap()
+    fn report(options: &str, tallies: &[Tally], troubles: Vec<String>) -> Report {
+        let plan = plan(options);
+        Report::new(&plan, &Workload::new(&plan), tallies, troubles)
     }
 
     fn tally(answered: u64, latency_us: u64) -> Tally {
-        let mut tally = Tally::new();
-        (0..answered).for_each(|_| tally.record(Class::Read, latency_us * 1_000));
+        tally_of(1, answered, latency_us)
+    }
+
+    fn tally_of(steps: usize, answered: u64, latency_us: u64) -> Tally {
+        let mut tally = Tally::new(steps);
+        (0..answered).for_each(|_| tally.record(0, latency_us * 1_000));
         tally.answered = answered;
         tally.window = Duration::from_secs(2);
         tally.busy = Duration::from_secs(1);
@@ -420,7 +488,7 @@ mod tests {
     #[test]
     fn the_table_lists_all_rounds_and_their_median() {
         let tallies = [tally(3_000, 10), tally(1_000, 30), tally(2_000, 20)];
-        let report = Report::new(&plan("--rounds 3"), false, &tallies, vec![]);
+        let report = report("--rounds 3", &tallies, vec![]);
         let table = report.table();
         assert!(table.starts_with("ringkeeper-loadgen "), "{table}");
         assert!(
@@ -435,13 +503,24 @@ mod tests {
 
     #[test]
     fn reads_and_writes_of_a_mix_have_lines_of_their_own() {
-        let mut mixed = tally(100, 10);
-        mixed.record(Class::Write, 500_000);
-        let report = Report::new(&plan("--workload mixed"), true, &[mixed], vec![]);
+        let mut mixed = tally_of(2, 100, 10);
+        mixed.record(1, 500_000);
+        let report = report("--workload mixed", &[mixed], vec![]);
         let table = report.table();
         assert!(table.contains("mixed (80% get, 20% set)"), "{table}");
-        assert_eq!(line(&table, "gets")[..3], ["gets", "100", "10.0"]);
-        assert_eq!(line(&table, "sets")[..2], ["sets", "1"]);
+        assert_eq!(line(&table, "get")[..3], ["get", "100", "10.0"]);
+        assert_eq!(line(&table, "set")[..2], ["set", "1"]);
+    }
+
+    #[test]
+    fn keys_that_ran_out_are_told_and_a_round_without_figures_is_not_ok() {
+        let mut short = tally(10, 10);
+        short.used_up = true;
+        let told = report("--workload delete --keys 10", &[short.clone()], vec![]);
+        assert!(told.table().contains("all 10 keys were deleted after 2.000 s"));
+        assert!(told.is_ok());
+        short.answered = 0;
+        assert!(!report("--workload delete --keys 10", &[short], vec![]).is_ok());
     }
 
     #[test]
@@ -451,7 +530,7 @@ mod tests {
         bad.wrong_length = 5;
         bad.fail(Failure::new("a:1", &LinkError::Closed));
         bad.busy = bad.window;
-        let report = Report::new(&plan(""), false, &[bad], vec!["cleaning up: no".to_owned()]);
+        let report = report("", &[bad], vec!["cleaning up: no".to_owned()]);
         let table = report.table();
         for part in [
             "round 1: 1,234 replies with error -101 (NONODE)",
@@ -468,14 +547,14 @@ mod tests {
 
     #[test]
     fn a_run_that_ended_early_is_not_ok() {
-        assert!(!Report::new(&plan("--rounds 2"), false, &[tally(1, 1)], vec![]).is_ok());
+        assert!(!report("--rounds 2", &[tally(1, 1)], vec![]).is_ok());
     }
 
     #[test]
     fn the_json_has_the_figures() {
         let mut tally = tally(3_000, 10);
         tally.errors.insert(-4, 2);
-        let report = Report::new(&plan("--pin 0"), false, &[tally], vec![]);
+        let report = report("--pin 0", &[tally], vec![]);
         let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(json["rounds"][0]["requests_per_second"], 1_500.0);
         assert_eq!(json["rounds"][0]["errors"]["-4"], 2);

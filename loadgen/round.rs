@@ -38,7 +38,7 @@ pub fn run(plan: &Plan, workload: &Workload, clock: &Clock, round: u32, quiet: b
             scope.spawn(move || work(setting, &tell));
         }
         drop(tell);
-        collect(&told, plan, clock, &gate, progress)
+        collect(&told, plan, workload, clock, &gate, progress)
     })
 }
 
@@ -57,12 +57,13 @@ fn work(setting: Setting, tell: &Sender<News>) {
 fn collect(
     told: &Receiver<News>,
     plan: &Plan,
+    workload: &Workload,
     clock: &Clock,
     gate: &Gate,
     mut progress: Option<Progress>,
 ) -> Tally {
     let mut connecting = plan.threads;
-    let mut total = Tally::new();
+    let mut total = Tally::new(workload.steps().len());
     loop {
         match told.recv_timeout(PROGRESS_EVERY) {
             Ok(News::Connected) => {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::arguments::{Plan, Server};
 use crate::client::{self, Answer, Client, Fill, LinkError};
+use crate::draw::Source;
 use crate::sockets::{Happening, Sockets};
 use crate::sys;
 use crate::tally::{Failure, Tally};
-use crate::workload::{Source, Workload};
+use crate::workload::Workload;
 
 /// Connections whose handshakes are under way at once in one thread; below the listen backlog of
 /// 50 that ZooKeeper has.
@@ -141,7 +142,7 @@ impl<'a> Worker<'a> {
             ended: Vec::new(),
             ping_after: plan.session_timeout / 3,
             looked_after: setting.clock.now(),
-            tally: Tally::new(),
+            tally: Tally::new(setting.workload.steps().len()),
             replies: 0,
             troubles: 0,
         };
@@ -192,7 +193,7 @@ impl<'a> Worker<'a> {
             let opens = start_at + self.setting.plan.warm_up.as_nanos() as u64;
             let closes = opens + self.setting.plan.duration.as_nanos() as u64;
             let window = Window { opens, closes };
-            self.load(window);
+            let window = self.load(window);
             self.drain(window);
         }
         self.close();
@@ -217,14 +218,19 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn load(&mut self, window: Window) {
-        let clock = self.setting.clock;
+    /// Gives the window as it was in the end: it closes early when there is no more to ask for.
+    fn load(&mut self, mut window: Window) -> Window {
+        let Setting { clock, workload, .. } = self.setting;
         self.unfilled.extend(0..self.clients.len() as u32);
         let mut busy_before = None;
         loop {
             let now = clock.now();
             if now >= window.opens && busy_before.is_none() {
                 busy_before = Some(sys::thread_time_ns());
+            }
+            if now < window.closes && workload.is_used_up() {
+                self.tally.used_up = true;
+                window.closes = now;
             }
             if now >= window.closes || self.open == 0 {
                 break;
@@ -240,6 +246,7 @@ impl<'a> Worker<'a> {
         self.tally.window = Duration::from_nanos(ended.saturating_sub(window.opens));
         let busy = busy_before.map_or(0, |before| sys::thread_time_ns() - before);
         self.tally.busy = Duration::from_nanos(busy);
+        window
     }
 
     /// Waits for what is still in flight. A server that leaves it unanswered is found by
@@ -308,7 +315,7 @@ impl<'a> Worker<'a> {
                 } else {
                     tally.answered += u64::from(window.contains(now));
                     if now >= window.opens {
-                        tally.record(answer.class, now - answer.sent_at);
+                        tally.record(answer.step, now - answer.sent_at);
                     }
                 }
             };

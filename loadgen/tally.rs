@@ -7,7 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::client::LinkError;
-use crate::workload::Class;
+use crate::workload::{Class, Step};
 
 /// The longest latency told apart from longer ones, in nanoseconds: one hour.
 const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
@@ -19,10 +19,9 @@ const FAILURES_KEPT_MAX: usize = 8;
 /// The results of one thread, or of a round.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// In nanoseconds: replies inside the window, and those that were outstanding when it closed
-    /// (or a stall at its end would go unseen).
-    pub reads: Histogram<u64>,
-    pub writes: Histogram<u64>,
+    /// By the workload's steps, in nanoseconds: replies inside the window, and those that were
+    /// outstanding when it closed (or a stall at its end would go unseen).
+    pub steps: Vec<Histogram<u64>>,
     /// Successful replies inside the window.
     pub answered: u64,
     /// Replies with an error code, from the first request to the last, warm-up included.
@@ -36,6 +35,8 @@ pub struct Tally {
     pub window: Duration,
     /// Processor time that the thread used inside the window; of several threads, the most.
     pub busy: Duration,
+    /// The window closed early, because all that there was to delete was deleted.
+    pub used_up: bool,
 }
 
 /// A connection that was lost, or never came to be.
@@ -53,10 +54,10 @@ impl Failure {
 }
 
 impl Tally {
-    pub fn new() -> Tally {
+    /// Of a workload with so many steps.
+    pub fn new(steps: usize) -> Tally {
         Tally {
-            reads: empty_histogram(),
-            writes: empty_histogram(),
+            steps: (0..steps).map(|_| empty_histogram()).collect(),
             answered: 0,
             errors: BTreeMap::new(),
             wrong_length: 0,
@@ -64,16 +65,14 @@ impl Tally {
             failed: 0,
             window: Duration::ZERO,
             busy: Duration::ZERO,
+            used_up: false,
         }
     }
 
     /// Adds one latency.
     #[inline]
-    pub fn record(&mut self, class: Class, latency_ns: u64) {
-        match class {
-            Class::Read => self.reads.saturating_record(latency_ns),
-            Class::Write => self.writes.saturating_record(latency_ns),
-        }
+    pub fn record(&mut self, step: u8, latency_ns: u64) {
+        self.steps[usize::from(step)].saturating_record(latency_ns);
     }
 
     /// Counts a lost connection.
@@ -86,8 +85,10 @@ impl Tally {
 
     /// Adds what another thread measured in the same round.
     pub fn merge(&mut self, other: Tally) {
-        self.reads.add(&other.reads).expect("all histograms have one range");
-        self.writes.add(&other.writes).expect("all histograms have one range");
+        assert_eq!(self.steps.len(), other.steps.len(), "tallies of one workload");
+        for (mine, others) in self.steps.iter_mut().zip(&other.steps) {
+            mine.add(others).expect("all histograms have one range");
+        }
         self.answered += other.answered;
         for (code, count) in other.errors {
             *self.errors.entry(code).or_default() += count;
@@ -98,13 +99,18 @@ impl Tally {
         self.failures.truncate(FAILURES_KEPT_MAX);
         self.window = self.window.max(other.window);
         self.busy = self.busy.max(other.busy);
+        self.used_up |= other.used_up;
     }
 
-    /// Reads and writes together.
+    /// All steps together.
     pub fn latencies(&self) -> Histogram<u64> {
-        let mut all = self.reads.clone();
-        all.add(&self.writes).expect("all histograms have one range");
-        all
+        merged(self.steps.iter())
+    }
+
+    /// The steps of one class together; `steps` are the workload's.
+    pub fn latencies_of(&self, steps: &[Step], class: Class) -> Histogram<u64> {
+        let of_class = self.steps.iter().zip(steps).filter(|(_, step)| step.class == class);
+        merged(of_class.map(|(histogram, _)| histogram))
     }
 
     /// Successful replies a second; 0 if the window never opened.
@@ -124,6 +130,14 @@ impl Tally {
     }
 }
 
+fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
+    let mut all = empty_histogram();
+    for histogram in histograms {
+        all.add(histogram).expect("all histograms have one range");
+    }
+    all
+}
+
 fn empty_histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_MAX_NS, DIGITS).expect("the bounds are constants")
 }
@@ -134,13 +148,13 @@ mod tests {
 
     #[test]
     fn merged_tallies_hold_what_both_held() {
-        let mut left = Tally::new();
-        let mut right = Tally::new();
+        let mut left = Tally::new(2);
+        let mut right = Tally::new(2);
         for at in 1..=50u64 {
-            left.record(Class::Read, at * 1_000);
-            right.record(Class::Read, (at + 50) * 1_000);
+            left.record(0, at * 1_000);
+            right.record(0, (at + 50) * 1_000);
         }
-        right.record(Class::Write, 9_000_000);
+        right.record(1, 9_000_000);
         (left.answered, right.answered) = (50, 51);
         left.errors.insert(-101, 2);
         right.errors.insert(-101, 3);
@@ -148,8 +162,8 @@ mod tests {
         left.window = Duration::from_secs(1);
         right.window = Duration::from_secs(2);
         left.merge(right);
-        assert_eq!((left.reads.len(), left.writes.len()), (100, 1));
-        let median = left.reads.value_at_quantile(0.5);
+        assert_eq!((left.steps[0].len(), left.steps[1].len()), (100, 1));
+        let median = left.steps[0].value_at_quantile(0.5);
         assert!((50_000..50_100).contains(&median), "{median}");
         assert_eq!(left.errors, BTreeMap::from([(-101, 5), (-4, 1)]));
         assert_eq!(left.rate(), 50.5);
@@ -159,11 +173,11 @@ mod tests {
 
     #[test]
     fn failures_are_counted_and_the_first_kept() {
-        let mut tally = Tally::new();
+        let mut tally = Tally::new(1);
         for _ in 0..20 {
             tally.fail(Failure::new("a:1", &LinkError::Closed));
         }
-        let mut all = Tally::new();
+        let mut all = Tally::new(1);
         all.merge(tally.clone());
         all.merge(tally);
         assert_eq!((all.failed, all.failures.len()), (40, FAILURES_KEPT_MAX));
@@ -171,13 +185,13 @@ mod tests {
 
     #[test]
     fn a_latency_beyond_the_range_counts_as_the_longest() {
-        let mut tally = Tally::new();
-        tally.record(Class::Read, u64::MAX);
-        assert!(tally.reads.max() >= LATENCY_MAX_NS);
+        let mut tally = Tally::new(1);
+        tally.record(0, u64::MAX);
+        assert!(tally.steps[0].max() >= LATENCY_MAX_NS);
     }
 
     #[test]
     fn a_window_that_never_opened_has_no_rate() {
-        assert_eq!(Tally::new().rate(), 0.0);
+        assert_eq!(Tally::new(1).rate(), 0.0);
     }
 }

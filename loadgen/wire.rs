@@ -14,6 +14,7 @@ pub mod op {
     pub const SET_DATA: i32 = 5;
     pub const GET_CHILDREN: i32 = 8;
     pub const PING: i32 = 11;
+    pub const MULTI: i32 = 14;
     pub const CLOSE_SESSION: i32 = -11;
 }
 
@@ -27,6 +28,8 @@ pub const REPLY_HEADER_BYTES: usize = 16;
 const LOOKED_AT_BYTES: usize = 4 + REPLY_HEADER_BYTES + 4;
 /// Where the xid lies in a request frame.
 const XID_AT: usize = 4;
+/// Before each operation of a multi and after the last: type, done, error.
+const MULTI_HEADER_BYTES: usize = 9;
 
 /// A connect request for a new session, `readOnly` false.
 pub fn connect_request(timeout_ms: i32) -> Vec<u8> {
@@ -91,6 +94,17 @@ pub fn set_request(xid: i32, path: &str, value: &[u8]) -> Vec<u8> {
     Frame::request(xid, op::SET_DATA).buffer(path.as_bytes()).buffer(value).int(-1).finish()
 }
 
+/// A multi of `count` setData of `path`, whatever its version.
+pub fn multi_set_request(xid: i32, path: &str, value: &[u8], count: usize) -> Vec<u8> {
+    let mut frame = Frame::request(xid, op::MULTI);
+    for _ in 0..count {
+        frame.int(op::SET_DATA).byte(0).int(-1);
+        frame.buffer(path.as_bytes()).buffer(value).int(-1);
+    }
+    frame.int(-1).byte(1).int(-1);
+    frame.finish()
+}
+
 /// delete of `path`, whatever its version.
 pub fn delete_request(xid: i32, path: &str) -> Vec<u8> {
     Frame::request(xid, op::DELETE).buffer(path.as_bytes()).int(-1).finish()
@@ -110,11 +124,16 @@ pub fn bare_request(xid: i32, operation: i32) -> Vec<u8> {
     Frame::request(xid, operation).finish()
 }
 
-/// A request frame in which only the xid and a decimal number in the path change.
+/// A request frame in which only the xid and a decimal number in the path, or in each path of a
+/// multi, change.
 #[derive(Clone, Debug)]
 pub struct Template {
     bytes: Vec<u8>,
+    /// Of the first path.
     digits: Range<usize>,
+    /// Paths, and the bytes from one to the next.
+    paths: usize,
+    stride: usize,
 }
 
 impl Template {
@@ -124,21 +143,37 @@ impl Template {
         // Length, header and the path's own length come first in every request with a path.
         let end = 4 + 8 + 4 + path_length;
         assert!(end <= frame.len(), "the path ends at {end}, the frame at {}", frame.len());
-        Template { bytes: frame, digits: end - digits..end }
+        Template { bytes: frame, digits: end - digits..end, paths: 1, stride: 0 }
     }
 
-    /// Appends the request with this xid and number to `out`.
+    /// `frame` is a multi of `count` operations of one length, each with a path of `path_length`
+    /// bytes that ends in `digits` digits.
+    pub fn of_multi(frame: Vec<u8>, path_length: usize, digits: usize, count: usize) -> Template {
+        assert!(digits <= path_length, "{digits} digits in a path of {path_length} bytes");
+        let operations = frame.len() - (4 + 8) - MULTI_HEADER_BYTES;
+        assert_eq!(operations % count, 0, "{count} operations of one length");
+        let end = 4 + 8 + MULTI_HEADER_BYTES + 4 + path_length;
+        let stride = operations / count;
+        Template { bytes: frame, digits: end - digits..end, paths: count, stride }
+    }
+
+    /// Appends the request with this xid to `out`, its numbers from `number`, one for each path.
     #[inline]
-    pub fn push(&self, out: &mut Vec<u8>, xid: i32, mut number: u64) {
+    pub fn push(&self, out: &mut Vec<u8>, xid: i32, mut number: impl FnMut() -> u64) {
         let base = out.len();
         out.extend_from_slice(&self.bytes);
         let frame = &mut out[base..];
         frame[XID_AT..XID_AT + 4].copy_from_slice(&xid.to_be_bytes());
-        for digit in frame[self.digits.clone()].iter_mut().rev() {
-            *digit = b'0' + (number % 10) as u8;
-            number /= 10;
+        for path in 0..self.paths {
+            let shift = path * self.stride;
+            let mut number = number();
+            for digit in frame[self.digits.start + shift..self.digits.end + shift].iter_mut().rev()
+            {
+                *digit = b'0' + (number % 10) as u8;
+                number /= 10;
+            }
+            debug_assert_eq!(number, 0, "the number has more digits than the template");
         }
-        debug_assert_eq!(number, 0, "the number has more digits than the template");
     }
 }
 
@@ -313,6 +348,14 @@ mod tests {
             hex(&set_request(3, "/c", b"newer")),
             "0000001b0000000300000005000000022f63000000056e65776572ffffffff"
         );
+        // One setData of "/c" between the multi's headers.
+        assert_eq!(
+            hex(&multi_set_request(2, "/c", b"d", 1)),
+            "0000002900000002\
+             0000000e\
+             0000000500ffffffff000000022f630000000164ffffffff\
+             ffffffff01ffffffff"
+        );
         assert_eq!(hex(&bare_request(PING_XID, op::PING)), "00000008fffffffe0000000b");
         assert_eq!(hex(&bare_request(1, op::CLOSE_SESSION)), "0000000800000001fffffff5");
     }
@@ -322,15 +365,31 @@ mod tests {
         let frame = set_request(0, "/r/k0000", b"value");
         let template = Template::new(frame, "/r/k0000".len(), 4);
         let mut out = b"before".to_vec();
-        template.push(&mut out, 258, 42);
+        template.push(&mut out, 258, || 42);
         assert_eq!(&out[6..], set_request(258, "/r/k0042", b"value"));
+    }
+
+    #[test]
+    fn a_template_of_a_multi_has_a_number_for_each_of_its_paths() {
+        let of = |xid, path: &str| multi_set_request(xid, path, b"value", 3);
+        let template = Template::of_multi(of(0, "/r/k0000"), "/r/k0000".len(), 4, 3);
+        let mut out = b"before".to_vec();
+        let mut numbers = [7, 42, 7].into_iter();
+        template.push(&mut out, 258, || numbers.next().unwrap());
+        assert_eq!(numbers.next(), None);
+        let expected = hex(&of(258, "/r/k0007"));
+        // The second operation alone has another number: its path ends in 42, not in 07.
+        let second = expected.match_indices(&hex(b"/r/k0007")).nth(1).unwrap().0;
+        let (before, after) = expected.split_at(second);
+        let expected = before.to_owned() + &after.replacen(&hex(b"/r/k0007"), &hex(b"/r/k0042"), 1);
+        assert_eq!(hex(&out[6..]), expected);
     }
 
     #[test]
     fn a_template_without_digits_changes_its_xid_alone() {
         let template = Template::new(read_request(0, op::GET_CHILDREN, "/r/9"), 4, 0);
         let mut out = Vec::new();
-        template.push(&mut out, 5, 0);
+        template.push(&mut out, 5, || 0);
         assert_eq!(out, read_request(5, op::GET_CHILDREN, "/r/9"));
     }
 

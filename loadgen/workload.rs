@@ -1,172 +1,260 @@
-//! Which requests a run asks for: the znodes below the root, the prepared frames, the choice of the
-//! next one, and what its reply must look like.
+//! Which requests a run asks for: the prepared frames, the choice of the next one, and what its
+//! reply must look like. Shared by all connections of a run, and so unchanging, but for the count
+//! of the keys that the delete workload has used up.
 
-use crate::arguments::{Plan, WorkloadKind};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::arguments::{Distribution, Plan, WorkloadKind};
+use crate::draw::{CREATED_DIGITS, Keys, Source, Zipf};
+use crate::paths::Paths;
 use crate::wire::{self, Reply, Template, op};
 
-/// Digits of a created znode's number: five for the connection, the rest for its count.
-const CREATED_DIGITS: usize = 16;
-const CREATED_PER_CONNECTION: u64 = 100_000_000_000;
 /// `create` flags of a persistent sequential znode.
 const SEQUENTIAL: i32 = 2;
 
-/// The paths that a plan works on.
-#[derive(Clone, Debug)]
-pub struct Paths {
-    root: String,
-    key_digits: usize,
-    child_digits: usize,
-}
-
-impl Paths {
-    pub fn new(plan: &Plan) -> Paths {
-        Paths {
-            root: plan.root.clone(),
-            key_digits: digits_of(plan.keys - 1),
-            child_digits: digits_of(plan.children - 1),
-        }
-    }
-
-    pub fn root(&self) -> &str {
-        &self.root
-    }
-
-    /// The parent of the keys.
-    pub fn keys(&self) -> String {
-        format!("{}/keys", self.root)
-    }
-
-    /// Key `number`. All keys of a plan have names of one length.
-    pub fn key(&self, number: u32) -> String {
-        format!("{}/keys/{number:0width$}", self.root, width = self.key_digits)
-    }
-
-    /// The parent that the children workload lists.
-    pub fn family(&self) -> String {
-        format!("{}/children", self.root)
-    }
-
-    pub fn child(&self, number: u32) -> String {
-        format!("{}/children/{number:0width$}", self.root, width = self.child_digits)
-    }
-
-    /// The parent of what the create workload makes.
-    pub fn created(&self) -> String {
-        format!("{}/created", self.root)
-    }
-}
-
-fn digits_of(number: u32) -> usize {
-    number.checked_ilog10().unwrap_or(0) as usize + 1
-}
-
-/// The two classes that latencies are kept by.
+/// What requests of a step do to the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Read,
     Write,
 }
 
-/// The prepared requests of a run. Shared by all its connections.
+/// One kind of request of a workload.
 #[derive(Debug)]
-pub struct Workload {
-    read: Option<Template>,
-    write: Option<Template>,
-    /// Of 100 requests, how many are reads.
-    read_share: u64,
+pub struct Step {
+    /// As reports name it.
+    pub name: &'static str,
+    pub class: Class,
+    /// Of 100 requests of the workload, how many are of this step or of one before it.
+    share_to: u64,
+    template: Template,
     numbers: Numbers,
-    /// What the first int of a successful read's body must be.
-    read_first: Option<i32>,
+    /// What the first int of a successful reply's body must be.
+    first: Option<i32>,
 }
 
 /// Where the number in a path comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Numbers {
-    /// Any below this, evenly.
-    Random(u64),
-    /// A new one for every request.
-    Counted,
+    /// There is none.
+    Without,
+    /// By the distribution of keys.
+    Key,
+    /// A name of its own.
+    Created,
+    /// The oldest that the connection created.
+    Deleted,
+    /// Every key once, over all connections.
+    Pool,
+}
+
+/// How the next step is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Choice {
+    /// At random, by the steps' shares.
+    Shares,
+    /// One after the other.
+    Turns,
+}
+
+/// The prepared requests of a run.
+#[derive(Debug)]
+pub struct Workload {
+    steps: Vec<Step>,
+    choice: Choice,
+    keys: Keys,
+    key_count: u64,
+    /// Keys that were deleted; stays 0 in all workloads but delete.
+    used_up: AtomicU64,
 }
 
 impl Workload {
     pub fn new(plan: &Plan) -> Workload {
-        let paths = Paths::new(plan);
-        let value = value(plan);
-        let key = paths.key(0);
-        let keyed = |frame| Some(Template::new(frame, key.len(), paths.key_digits));
-        let data_length = i32::try_from(plan.value_size).ok();
-        let mut workload = Workload {
-            read: None,
-            write: None,
-            read_share: 100,
-            numbers: Numbers::Random(u64::from(plan.keys)),
-            read_first: None,
+        let frames = Frames { plan, paths: Paths::new(plan), value: value(plan) };
+        let read_share = u64::from(plan.read_share);
+        let (steps, choice) = match plan.workload {
+            WorkloadKind::Get => (vec![frames.get(100)], Choice::Shares),
+            WorkloadKind::Exists => (vec![frames.exists(100)], Choice::Shares),
+            WorkloadKind::Children => (vec![frames.list(100)], Choice::Shares),
+            WorkloadKind::Set => (vec![frames.set(100)], Choice::Shares),
+            WorkloadKind::Create => (vec![frames.create(100)], Choice::Shares),
+            WorkloadKind::Delete => (vec![frames.delete_key(100)], Choice::Shares),
+            WorkloadKind::Multi => (vec![frames.multi(100)], Choice::Shares),
+            WorkloadKind::Cycle => {
+                (vec![frames.create(100), frames.delete_created(100)], Choice::Turns)
+            }
+            WorkloadKind::Mixed => (vec![frames.get(read_share), frames.set(100)], Choice::Shares),
+            // Create 1, set 8, get 45, list 45, delete 1: the shares that RaftKeeper publishes
+            // figures of. Create comes last, where a delete without a znode turns to.
+            WorkloadKind::Raftkeeper => (
+                vec![
+                    frames.get(45),
+                    frames.list(90),
+                    frames.set(98),
+                    frames.delete_created(99),
+                    frames.create(100),
+                ],
+                Choice::Shares,
+            ),
         };
-        match plan.workload {
-            WorkloadKind::Get => {
-                workload.read = keyed(wire::read_request(0, op::GET_DATA, &key));
-                workload.read_first = data_length;
+        let count = u64::from(plan.keys);
+        let keys = match plan.distribution {
+            Distribution::Uniform => Keys::Uniform(count),
+            Distribution::Zipf { exponent } => Keys::Zipf(Zipf::new(count, exponent)),
+        };
+        Workload { steps, choice, keys, key_count: count, used_up: AtomicU64::new(0) }
+    }
+
+    /// Appends the next request of a connection to `out` and says of which step it is. `None`: all
+    /// that there was to delete is deleted.
+    #[inline]
+    pub fn push(&self, out: &mut Vec<u8>, xid: i32, source: &mut Source) -> Option<u8> {
+        let at = self.choose(source);
+        let step = &self.steps[at];
+        if step.numbers == Numbers::Pool {
+            let number = self.used_up.fetch_add(1, Ordering::Relaxed);
+            if number >= self.key_count {
+                return None;
             }
-            WorkloadKind::Exists => workload.read = keyed(wire::read_request(0, op::EXISTS, &key)),
-            WorkloadKind::Set => {
-                workload.write = keyed(wire::set_request(0, &key, &value));
-                workload.read_share = 0;
-            }
-            WorkloadKind::Mixed => {
-                workload.read = keyed(wire::read_request(0, op::GET_DATA, &key));
-                workload.write = keyed(wire::set_request(0, &key, &value));
-                workload.read_first = data_length;
-                workload.read_share = u64::from(plan.read_share);
-            }
-            WorkloadKind::Children => {
-                let path = paths.family();
-                let frame = wire::read_request(0, op::GET_CHILDREN, &path);
-                workload.read = Some(Template::new(frame, path.len(), 0));
-                workload.numbers = Numbers::Random(1);
-                workload.read_first = i32::try_from(plan.children).ok();
-            }
-            WorkloadKind::Create => {
-                // The server numbers sequential znodes itself; ours have one prefix for all.
-                let digits = if plan.sequential { 0 } else { CREATED_DIGITS };
-                let path = format!("{}/c{}", paths.created(), "0".repeat(digits));
-                let flags = if plan.sequential { SEQUENTIAL } else { 0 };
-                let frame = wire::create_request(0, &path, &value, flags);
-                workload.write = Some(Template::new(frame, path.len(), digits));
-                workload.read_share = 0;
-                workload.numbers =
-                    if plan.sequential { Numbers::Random(1) } else { Numbers::Counted };
-            }
+            step.template.push(out, xid, || number);
+            return Some(at as u8);
         }
-        workload
+        step.template.push(out, xid, || match step.numbers {
+            Numbers::Key => self.keys.draw(source),
+            Numbers::Created => source.create(),
+            Numbers::Deleted => source.delete(),
+            Numbers::Without | Numbers::Pool => 0,
+        });
+        Some(at as u8)
     }
 
-    /// Appends the next request of a connection to `out` and says what it is.
     #[inline]
-    pub fn push(&self, out: &mut Vec<u8>, xid: i32, source: &mut Source) -> Class {
-        let (template, class) = match (&self.read, &self.write) {
-            (Some(read), None) => (read, Class::Read),
-            (None, Some(write)) => (write, Class::Write),
-            (Some(read), Some(_)) if source.below(100) < self.read_share => (read, Class::Read),
-            (_, Some(write)) => (write, Class::Write),
-            (None, None) => unreachable!("a workload has at least one request"),
-        };
-        let number = match self.numbers {
-            Numbers::Random(bound) => source.below(bound),
-            Numbers::Counted => source.count(),
-        };
-        template.push(out, xid, number);
-        class
+    fn choose(&self, source: &mut Source) -> usize {
+        let last = self.steps.len() - 1;
+        if last == 0 {
+            return 0;
+        }
+        if self.choice == Choice::Turns {
+            return source.turn() as usize % self.steps.len();
+        }
+        let draw = source.below(100);
+        let at = self.steps.iter().position(|step| draw < step.share_to).unwrap_or(last);
+        let nothing_to_delete = self.steps[at].numbers == Numbers::Deleted && !source.has_created();
+        if nothing_to_delete { last } else { at }
     }
 
-    /// Whether a successful reply has the length that it must have.
+    /// Whether a successful reply begins as it must.
     #[inline]
-    pub fn fits(&self, class: Class, reply: &Reply) -> bool {
-        class == Class::Write || self.read_first.is_none_or(|first| first == reply.first)
+    pub fn fits(&self, step: u8, reply: &Reply) -> bool {
+        self.steps[usize::from(step)].first.is_none_or(|first| first == reply.first)
     }
 
-    /// Whether reads and writes both occur.
-    pub fn is_mixed(&self) -> bool {
-        self.read.is_some() && self.write.is_some()
+    /// The kinds of request, in the order of the numbers that [`Workload::push`] gives.
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The kinds of request with their shares, as a person reads it; `None` if there is but one.
+    pub fn mix(&self) -> Option<String> {
+        if self.steps.len() < 2 {
+            return None;
+        }
+        let mut before = 0;
+        let parts = self.steps.iter().map(|step| match self.choice {
+            Choice::Turns => step.name.to_owned(),
+            Choice::Shares => {
+                let share = step.share_to - before;
+                before = step.share_to;
+                format!("{share}% {}", step.name)
+            }
+        });
+        Some(parts.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Whether all that there was to delete is deleted.
+    #[inline]
+    pub fn is_used_up(&self) -> bool {
+        self.used_up.load(Ordering::Relaxed) >= self.key_count
+    }
+
+    /// The keys are there again.
+    pub fn renew(&self) {
+        self.used_up.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Makes the steps of one plan.
+struct Frames<'a> {
+    plan: &'a Plan,
+    paths: Paths,
+    value: Vec<u8>,
+}
+
+impl Frames<'_> {
+    fn get(&self, share_to: u64) -> Step {
+        let template = self.keyed(wire::read_request(0, op::GET_DATA, &self.paths.key(0)));
+        let first = i32::try_from(self.plan.value_size).ok();
+        let (class, numbers) = (Class::Read, Numbers::Key);
+        Step { name: "get", class, share_to, template, numbers, first }
+    }
+
+    fn exists(&self, share_to: u64) -> Step {
+        let template = self.keyed(wire::read_request(0, op::EXISTS, &self.paths.key(0)));
+        let (class, numbers) = (Class::Read, Numbers::Key);
+        Step { name: "exists", class, share_to, template, numbers, first: None }
+    }
+
+    fn list(&self, share_to: u64) -> Step {
+        let path = self.paths.family();
+        let template = Template::new(wire::read_request(0, op::GET_CHILDREN, &path), path.len(), 0);
+        let first = i32::try_from(self.plan.children).ok();
+        let (class, numbers) = (Class::Read, Numbers::Without);
+        Step { name: "list", class, share_to, template, numbers, first }
+    }
+
+    fn set(&self, share_to: u64) -> Step {
+        let template = self.keyed(wire::set_request(0, &self.paths.key(0), &self.value));
+        let (class, numbers) = (Class::Write, Numbers::Key);
+        Step { name: "set", class, share_to, template, numbers, first: None }
+    }
+
+    fn multi(&self, share_to: u64) -> Step {
+        let (path, count) = (self.paths.key(0), self.plan.multi_size as usize);
+        let frame = wire::multi_set_request(0, &path, &self.value, count);
+        let template = Template::of_multi(frame, path.len(), self.paths.key_digits(), count);
+        // A multi that failed says so in its first result.
+        let (class, first) = (Class::Write, Some(op::SET_DATA));
+        Step { name: "multi", class, share_to, template, numbers: Numbers::Key, first }
+    }
+
+    fn create(&self, share_to: u64) -> Step {
+        let sequential = self.plan.sequential;
+        let path = self.paths.first_created(sequential);
+        let flags = if sequential { SEQUENTIAL } else { 0 };
+        let frame = wire::create_request(0, &path, &self.value, flags);
+        // The server numbers sequential znodes itself; ours have one prefix for all.
+        let (digits, numbers) =
+            if sequential { (0, Numbers::Without) } else { (CREATED_DIGITS, Numbers::Created) };
+        let template = Template::new(frame, path.len(), digits);
+        Step { name: "create", class: Class::Write, share_to, template, numbers, first: None }
+    }
+
+    fn delete_created(&self, share_to: u64) -> Step {
+        let path = self.paths.first_created(false);
+        let frame = wire::delete_request(0, &path);
+        let template = Template::new(frame, path.len(), CREATED_DIGITS);
+        let (class, numbers) = (Class::Write, Numbers::Deleted);
+        Step { name: "delete", class, share_to, template, numbers, first: None }
+    }
+
+    fn delete_key(&self, share_to: u64) -> Step {
+        let template = self.keyed(wire::delete_request(0, &self.paths.key(0)));
+        let (class, numbers) = (Class::Write, Numbers::Pool);
+        Step { name: "delete", class, share_to, template, numbers, first: None }
+    }
+
+    fn keyed(&self, frame: Vec<u8>) -> Template {
+        Template::new(frame, self.paths.key(0).len(), self.paths.key_digits())
     }
 }
 
@@ -175,72 +263,27 @@ pub fn value(plan: &Plan) -> Vec<u8> {
     (0..plan.value_size).map(|at| b'a' + (at % 26) as u8).collect()
 }
 
-/// One connection's random numbers and its count of created znodes.
-#[derive(Debug)]
-pub struct Source {
-    state: u64,
-    next_created: u64,
-}
-
-impl Source {
-    /// Connection `connection` of the run, counted from 0, in round `round`.
-    pub fn new(seed: u64, round: u32, connection: u32) -> Source {
-        let place = (u64::from(round) << 32) | u64::from(connection);
-        let mut source = Source {
-            state: seed ^ place.wrapping_mul(0xd134_2543_de82_ef95),
-            next_created: u64::from(connection) * CREATED_PER_CONNECTION,
-        };
-        source.next();
-        source
-    }
-
-    /// splitmix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-    #[inline]
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    #[inline]
-    fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-
-    #[inline]
-    fn count(&mut self) -> u64 {
-        let number = self.next_created;
-        self.next_created += 1;
-        number
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::arguments::Arguments;
-
-    fn plan(options: &str) -> Plan {
-        let line = ["ringkeeper-loadgen"].into_iter().chain(options.split_whitespace());
-        Arguments::parse_from(line).into_plan().unwrap()
-    }
+    use crate::arguments::tests::plan;
 
     fn path_of(frame: &[u8]) -> &str {
         let length = wire::int_at(frame, 12) as usize;
         std::str::from_utf8(&frame[16..16 + length]).unwrap()
     }
 
-    #[test]
-    fn keys_have_names_of_one_length() {
-        let paths = Paths::new(&plan("--keys 1000"));
-        assert_eq!(paths.key(7), "/ringkeeper-loadgen/keys/007");
-        assert_eq!(paths.key(999), "/ringkeeper-loadgen/keys/999");
-        assert_eq!(Paths::new(&plan("--keys 1001")).key(7), "/ringkeeper-loadgen/keys/0007");
-        assert_eq!(Paths::new(&plan("--keys 1")).key(0), "/ringkeeper-loadgen/keys/0");
+    /// The names of a connection's first requests, and their paths.
+    fn requests(workload: &Workload, connection: u32, count: usize) -> Vec<(&str, String)> {
+        let mut source = Source::new(1, 0, connection);
+        let mut out = Vec::new();
+        let mut found = Vec::new();
+        for _ in 0..count {
+            out.clear();
+            let step = workload.push(&mut out, 1, &mut source).unwrap();
+            found.push((workload.steps()[usize::from(step)].name, path_of(&out).to_owned()));
+        }
+        found
     }
 
     #[test]
@@ -249,11 +292,8 @@ mod tests {
         let workload = Workload::new(&plan);
         let paths = Paths::new(&plan);
         let mut wanted: Vec<_> = (0..11).map(|number| paths.key(number)).collect();
-        let mut source = Source::new(1, 0, 0);
-        for _ in 0..1_000 {
-            let mut out = Vec::new();
-            assert_eq!(workload.push(&mut out, 1, &mut source), Class::Write);
-            let path = path_of(&out).to_owned();
+        for (name, path) in requests(&workload, 0, 1_000) {
+            assert_eq!(name, "set");
             assert!((0..11).any(|number| paths.key(number) == path), "{path}");
             wanted.retain(|key| *key != path);
         }
@@ -261,15 +301,13 @@ mod tests {
     }
 
     #[test]
-    fn connections_and_rounds_draw_different_keys_and_a_seed_repeats_them() {
-        let draw = |seed, round, connection| {
-            let mut source = Source::new(seed, round, connection);
-            [(); 8].map(|()| source.below(1_000_000))
-        };
-        assert_eq!(draw(1, 0, 0), draw(1, 0, 0));
-        assert_ne!(draw(1, 0, 0), draw(1, 0, 1));
-        assert_ne!(draw(1, 0, 0), draw(1, 1, 0));
-        assert_ne!(draw(1, 0, 0), draw(2, 0, 0));
+    fn a_zipf_load_asks_for_the_first_key_most_often() {
+        let workload = Workload::new(&plan("--keys 100 --distribution zipf"));
+        let asked = requests(&workload, 0, 10_000);
+        let count = |key: &str| asked.iter().filter(|(_, path)| path.ends_with(key)).count();
+        // One in 5.2 by the law of exponent 0.99 over 100 keys; an even draw gives 100.
+        assert!((1_700..2_100).contains(&count("/00")), "{}", count("/00"));
+        assert!(count("/50") < 100, "{}", count("/50"));
     }
 
     #[test]
@@ -277,39 +315,94 @@ mod tests {
         let workload = Workload::new(&plan("--workload create"));
         let mut seen = std::collections::HashSet::new();
         for connection in 0..10 {
-            let mut source = Source::new(1, 0, connection);
-            for _ in 0..10 {
-                let mut out = Vec::new();
-                workload.push(&mut out, 1, &mut source);
-                assert!(seen.insert(path_of(&out).to_owned()), "{} again", path_of(&out));
+            for (_, path) in requests(&workload, connection, 10) {
+                assert!(seen.insert(path.clone()), "{path} again");
             }
         }
     }
 
     #[test]
-    fn a_mix_has_its_share_of_reads() {
-        let workload = Workload::new(&plan("--workload mixed --read-share 80"));
-        let mut source = Source::new(1, 0, 0);
-        let mut out = Vec::new();
-        let reads = (0..10_000)
-            .filter(|_| {
-                out.clear();
-                workload.push(&mut out, 1, &mut source) == Class::Read
-            })
-            .count();
-        assert!((7_800..8_200).contains(&reads), "{reads} of 10,000");
-        for (share, class) in [(0, Class::Write), (100, Class::Read)] {
-            let workload = Workload::new(&plan(&format!("--workload mixed --read-share {share}")));
-            assert!((0..100).all(|_| workload.push(&mut out, 1, &mut source) == class));
+    fn a_cycle_deletes_what_it_has_just_created() {
+        let workload = Workload::new(&plan("--workload cycle"));
+        let found = requests(&workload, 2, 6);
+        for pair in found.chunks(2) {
+            assert_eq!((pair[0].0, pair[1].0), ("create", "delete"));
+            assert_eq!(pair[0].1, pair[1].1);
         }
+        assert_ne!(found[0].1, found[2].1);
+    }
+
+    #[test]
+    fn each_key_is_deleted_once_over_all_connections_and_again_when_renewed() {
+        let workload = Workload::new(&plan("--workload delete --keys 4"));
+        for _ in 0..2 {
+            let mut paths = requests(&workload, 0, 2);
+            paths.extend(requests(&workload, 1, 2));
+            paths.sort();
+            paths.dedup();
+            assert_eq!(paths.len(), 4);
+            assert!(workload.is_used_up());
+            let mut out = Vec::new();
+            assert_eq!(workload.push(&mut out, 1, &mut Source::new(1, 0, 0)), None);
+            assert_eq!(out, b"");
+            workload.renew();
+            assert!(!workload.is_used_up());
+        }
+    }
+
+    #[test]
+    fn a_mix_has_its_share_of_reads() {
+        let reads = |share: u32| {
+            let workload = Workload::new(&plan(&format!("--workload mixed --read-share {share}")));
+            requests(&workload, 0, 10_000).iter().filter(|(name, _)| *name == "get").count()
+        };
+        assert!((7_800..8_200).contains(&reads(80)), "{} of 10,000", reads(80));
+        assert_eq!((reads(0), reads(100)), (0, 10_000));
+    }
+
+    #[test]
+    fn raftkeepers_mix_has_the_published_shares_and_deletes_only_what_is_there() {
+        let workload = Workload::new(&plan("--workload raftkeeper"));
+        let found = requests(&workload, 0, 100_000);
+        let count = |step: &str| found.iter().filter(|(name, _)| *name == step).count();
+        for (step, share) in [("get", 45), ("list", 45), ("set", 8), ("create", 1), ("delete", 1)] {
+            let expected = share * 1_000;
+            let off = count(step).abs_diff(expected);
+            assert!(off < 600.min(expected / 5), "{step}: {}", count(step));
+        }
+        let mut there = std::collections::HashSet::new();
+        for (name, path) in found {
+            match name {
+                "create" => assert!(there.insert(path)),
+                "delete" => assert!(there.remove(&path), "{path} is not there"),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_multi_sets_as_many_keys_as_asked_for() {
+        let plan = plan("--workload multi --multi-size 3 --keys 1000 --value-size 5");
+        let workload = Workload::new(&plan);
+        let mut out = Vec::new();
+        workload.push(&mut out, 9, &mut Source::new(1, 0, 0)).unwrap();
+        let text = String::from_utf8_lossy(&out);
+        let keys: Vec<&str> =
+            text.split("/ringkeeper-loadgen/keys/").skip(1).map(|rest| &rest[..3]).collect();
+        assert_eq!(keys.len(), 3);
+        assert!(keys.iter().all(|key| key.parse::<u32>().is_ok()), "{keys:?}");
+        assert!(keys[0] != keys[1] || keys[1] != keys[2], "{keys:?}: one draw for all");
+        let reply = |first| Reply { xid: 9, error: 0, first };
+        assert!(workload.fits(0, &reply(op::SET_DATA)));
+        assert!(!workload.fits(0, &reply(-1)));
     }
 
     #[test]
     fn a_get_of_another_length_does_not_fit() {
         let workload = Workload::new(&plan("--value-size 100"));
         let reply = |first| Reply { xid: 1, error: 0, first };
-        assert!(workload.fits(Class::Read, &reply(100)));
-        assert!(!workload.fits(Class::Read, &reply(99)));
-        assert!(!workload.fits(Class::Read, &reply(-1)));
+        assert!(workload.fits(0, &reply(100)));
+        assert!(!workload.fits(0, &reply(99)));
+        assert!(!workload.fits(0, &reply(-1)));
     }
 }

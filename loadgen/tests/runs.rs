@@ -6,7 +6,9 @@ mod fake;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use fake::{CLOSE_SESSION, CREATE, DELETE, EXISTS, Fake, Fault, GET_CHILDREN, GET_DATA, SET_DATA};
+use fake::{
+    CLOSE_SESSION, CREATE, DELETE, EXISTS, Fake, Fault, GET_CHILDREN, GET_DATA, MULTI, SET_DATA,
+};
 
 /// Short rounds: these runs test what is said, not how fast.
 const SHORT: &str = "--duration 150ms --warm-up 30ms --keys 10 --connections 3 --quiet";
@@ -52,6 +54,10 @@ fn every_workload_asks_for_what_it_is_named_after() {
         ("--workload create --sequential", &[CREATE]),
         ("--workload children --children 5", &[GET_CHILDREN]),
         ("--workload mixed --read-share 50", &[GET_DATA, SET_DATA]),
+        ("--workload cycle", &[CREATE, DELETE]),
+        ("--workload multi --multi-size 3", &[MULTI]),
+        ("--workload raftkeeper --children 3", &[GET_DATA, GET_CHILDREN, SET_DATA, CREATE, DELETE]),
+        ("--workload get --distribution zipf", &[GET_DATA]),
     ];
     let drivers = ["ring", "epoll"];
     for (driver, (options, operations)) in
@@ -84,6 +90,25 @@ fn all_rounds_are_listed_and_creates_start_afresh() {
     assert_eq!(report["rounds"].as_array().unwrap().len(), 3);
     let made = fake.asked(CREATE);
     assert_eq!(fake.asked(DELETE), made, "every znode made was deleted");
+}
+
+#[test]
+fn the_delete_workload_ends_when_no_key_is_left_and_finds_them_again_next_round() {
+    let fake = Fake::start(Fault::None);
+    let began = Instant::now();
+    let options = "--workload delete --keys 200 --duration 60s --warm-up 0s --connections 3 \
+                   --rounds 2 --json --quiet --threads 2";
+    let report = json(&run(&fake, options));
+    assert!(began.elapsed() < Duration::from_secs(30), "it went on without keys");
+    assert_eq!(report["ok"], true, "{report:#}");
+    for round in report["rounds"].as_array().unwrap() {
+        // What is in flight when the last key goes is not inside the window.
+        let (requests, all) = (&round["requests"], &round["latency_us"]["count"]);
+        assert!((194..=200).contains(&requests.as_u64().unwrap()), "{round:#}");
+        assert_eq!((all.as_u64(), &round["used_up"]), (Some(200), &true.into()), "{round:#}");
+    }
+    assert_eq!(fake.asked(CREATE), 1 + 1 + 200 + 200, "root, parent, and all keys twice");
+    assert_eq!(fake.paths(), [""; 0]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub const GET_DATA: i32 = 4;
 pub const SET_DATA: i32 = 5;
 pub const GET_CHILDREN: i32 = 8;
 pub const PING: i32 = 11;
+pub const MULTI: i32 = 14;
 pub const CLOSE_SESSION: i32 = -11;
 
 const OK: i32 = 0;
@@ -206,6 +207,21 @@ impl State {
         const STAT: [u8; 68] = [0; 68];
         if matches!(operation, PING | CLOSE_SESSION) {
             return (OK, Vec::new());
+        }
+        if operation == MULTI {
+            // Its header, then setData of each of its keys; the reply repeats the headers.
+            let (mut at, mut body) = (8, Vec::new());
+            while int(frame, at) == Some(SET_DATA) {
+                let path = String::from_utf8(bytes_at(frame, at + 9).to_vec()).unwrap();
+                let data = bytes_at(frame, at + 13 + path.len()).to_vec();
+                body.extend_from_slice(&frame[at..at + 9]);
+                body.extend_from_slice(&STAT);
+                at += 13 + path.len() + 4 + data.len() + 4;
+                assert!(self.nodes.insert(path, data).is_some(), "a key that was not made");
+            }
+            assert_eq!(frame.len(), at + 9, "the end of the multi");
+            body.extend_from_slice(&frame[at..]);
+            return (OK, body);
         }
         let path = String::from_utf8(bytes_at(frame, 8).to_vec()).unwrap();
         let data_at = 12 + path.len();
