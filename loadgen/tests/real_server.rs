@@ -1,0 +1,60 @@
+//! Whole runs against Ringkeeper itself: that its server takes what each workload asks for.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use harness::server::{Server, Setup};
+use tempfile::TempDir;
+
+const LOADGEN: &str = env!("CARGO_BIN_EXE_ringkeeper-loadgen");
+
+/// Short rounds: these runs test what is said, not how fast.
+const SHORT: &str = "--duration 100ms --warm-up 20ms --keys 20 --connections 3 --quiet --json";
+
+/// The server that was built beside the load generator.
+fn server(folder: &TempDir) -> Server {
+    let program = Path::new(LOADGEN).with_file_name("ringkeeper");
+    assert!(program.exists(), "no {}: cargo build -p ringkeeper", program.display());
+    Setup::new(program.to_str().unwrap(), &folder.path().join("data"), folder.path()).start()
+}
+
+fn run(server: &Server, options: &str) -> Output {
+    Command::new(LOADGEN)
+        .args(["--servers", &server.address.to_string()])
+        .args(options.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+/// A run that must go well; gives its JSON.
+fn good_run(server: &Server, options: &str) -> serde_json::Value {
+    let output = run(server, options);
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{options}: {out}{err}");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{options}: {error}: {out}{err}"))
+}
+
+#[test]
+fn the_server_takes_every_workload() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    for options in [
+        "--workload get",
+        "--workload get --distribution zipf",
+        "--workload set",
+        "--workload exists",
+        "--workload children --name-size 50",
+        "--workload create",
+        "--workload create --sequential",
+        "--workload delete --keys 300",
+        "--workload cycle --in-flight 4",
+        "--workload multi",
+        "--workload mixed --read-share 0",
+        "--workload raftkeeper --in-flight 8",
+    ] {
+        let report = good_run(&server, &format!("{SHORT} {options}"));
+        assert_eq!(report["ok"], true, "{options}: {report:#}");
+        assert!(report["rounds"][0]["requests"].as_u64().unwrap() > 0, "{options}: {report:#}");
+    }
+}
