@@ -8,8 +8,9 @@ use tempfile::TempDir;
 
 const LOADGEN: &str = env!("CARGO_BIN_EXE_ringkeeper-loadgen");
 
-/// Short rounds: these runs test what is said, not how fast.
-const SHORT: &str = "--duration 100ms --warm-up 20ms --keys 20 --connections 3 --quiet --json";
+/// Short rounds: these runs test what is said, not how fast. Long enough that a busy machine gives
+/// each some time in its window.
+const SHORT: &str = "--duration 500ms --warm-up 50ms --keys 20 --connections 3 --quiet --json";
 
 /// The server that was built beside the load generator.
 fn server(folder: &TempDir) -> Server {

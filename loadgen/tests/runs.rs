@@ -10,8 +10,9 @@ use fake::{
     CLOSE_SESSION, CREATE, DELETE, EXISTS, Fake, Fault, GET_CHILDREN, GET_DATA, MULTI, SET_DATA,
 };
 
-/// Short rounds: these runs test what is said, not how fast.
-const SHORT: &str = "--duration 150ms --warm-up 30ms --keys 10 --connections 3 --quiet";
+/// Short rounds: these runs test what is said, not how fast. Long enough that a busy machine gives
+/// each some time in its window.
+const SHORT: &str = "--duration 500ms --warm-up 50ms --keys 10 --connections 3 --quiet";
 
 fn run(fake: &Fake, options: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringkeeper-loadgen"))
@@ -125,7 +126,7 @@ fn the_table_is_readable() {
 #[test]
 fn progress_goes_to_stderr() {
     let fake = Fake::start(Fault::None);
-    let output = run(&fake, "--duration 2s --warm-up 0s --keys 10 --json");
+    let output = run(&fake, "--duration 4s --warm-up 0s --keys 10 --json");
     assert!(stderr(&output).contains("measuring"), "{}", stderr(&output));
     assert_eq!(json(&output)["ok"], true);
 }
@@ -178,18 +179,20 @@ fn a_server_dies_after_2000_gets(driver: &str) {
     let failure = rounds[0]["failures"][0].as_str().unwrap();
     assert!(failure.contains("closed the connection"), "{failure}");
     let trouble = report["troubles"][0].as_str().unwrap();
-    assert!(trouble.contains("cleaning up") && trouble.contains("cannot connect"), "{trouble}");
+    // Mostly that it cannot connect. A process that another test is starting right now may hold the
+    // dead server's port for a moment, and then it is a connection that ends at once.
+    assert!(trouble.starts_with(&format!("cleaning up: {} ", fake.address)), "{trouble}");
 }
 
 #[test]
 fn a_server_that_falls_silent_is_given_up() {
     let fake = Fake::start(Fault::FallsSilentAfterGets(500));
-    let options = "--duration 60s --warm-up 0s --keys 10 --session-timeout 1s --keep --quiet";
+    let options = "--duration 60s --warm-up 0s --keys 10 --session-timeout 3s --keep --quiet";
     let output = run(&fake, options);
     assert_eq!(output.status.code(), Some(1));
     let table = stdout(&output);
     assert!(table.contains("32 of 32 connections failed"), "{table}");
-    assert!(table.contains("sent no reply for 1000 ms"), "{table}");
+    assert!(table.contains("sent no reply for 3000 ms"), "{table}");
 }
 
 #[test]

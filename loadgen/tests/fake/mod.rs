@@ -24,7 +24,8 @@ const NODE_EXISTS: i32 = -110;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     None,
-    /// After this many getData all connections end and none is accepted any more.
+    /// After this many getData no request is answered; the port closes, and then all connections
+    /// end, so that whoever sees one end finds nobody at the port.
     DiesAfterGets(u64),
     /// After this many getData no request is answered.
     FallsSilentAfterGets(u64),
@@ -69,10 +70,13 @@ impl Fake {
         }));
         let shared = state.clone();
         thread::spawn(move || {
-            for stream in listener.incoming() {
-                let stream = stream.unwrap();
+            loop {
+                let (stream, _) = listener.accept().unwrap();
                 let mut state = shared.lock().unwrap();
                 if state.dead {
+                    // The other way round, a client could still connect to the port's backlog.
+                    drop(listener);
+                    state.open.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
                     return;
                 }
                 state.open.push(stream.try_clone().unwrap());
@@ -181,14 +185,15 @@ fn answer(frame: &[u8], shared: &Mutex<State>, replies: &mut Vec<u8>) -> bool {
     *state.asked.entry(operation).or_default() += 1;
     let gets = state.asked.get(&GET_DATA).copied().unwrap_or(0);
     match state.fault {
-        Fault::DiesAfterGets(most) if gets > most && !state.dead => {
-            state.dead = true;
-            state.open.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
-            // Wakes the thread that accepts, so that it ends and the port is free.
+        Fault::DiesAfterGets(most) if gets > most => {
+            let first = !std::mem::replace(&mut state.dead, true);
             let own = state.open[0].local_addr().unwrap();
             drop(state);
-            let _ = TcpStream::connect(own);
-            return false;
+            if first {
+                // Wakes the thread that accepts, which does the rest.
+                let _ = TcpStream::connect(own);
+            }
+            return true;
         }
         Fault::FallsSilentAfterGets(most) if gets > most => return true,
         _ => {}
