@@ -159,7 +159,7 @@ pub const QUOTA_WARNING_MS: u64 = 1_000;
 
 /// Bytes of a quota's limits or counts. A longer text is none: the server reads it with every
 /// write below the quota.
-pub const QUOTA_TEXT_BYTES_MAX: usize = 1024;
+pub const QUOTA_TEXT_BYTES_MAX: usize = 256;
 
 /// Published batches that the consensus core holds for a reactor whose inbox is full. It stops
 /// preparing at the first, so there are never more than were already gathering or in flight.

@@ -61,10 +61,11 @@ pub(super) fn stats_path(root: &str) -> String {
     format!("{QUOTAS}{root}/{STATS}")
 }
 
-/// How many znodes there are at and below `top` on the newest version, and how many bytes of data
-/// they have.
-pub(super) fn extent(top: NodeRef<'_>) -> (i64, i64) {
-    let (mut znodes, mut bytes) = (0, 0);
+/// Tells for every znode at and below `top` on the newest version how many there are at and below
+/// it, and how many bytes of data they have; `top` comes last.
+pub(super) fn extents<'a>(top: NodeRef<'a>, mut tell: impl FnMut(NodeRef<'a>, i64, i64)) {
+    // Those that were come to and not yet left, from `top` down to `at`.
+    let mut open: Vec<(i64, i64)> = Vec::new();
     let mut at = top;
     let mut next = Some(top);
     loop {
@@ -73,14 +74,14 @@ pub(super) fn extent(top: NodeRef<'_>) -> (i64, i64) {
                 next = node.next_sibling();
                 continue;
             }
-            znodes += 1;
-            bytes += node.newest().data_length() as i64;
+            open.push((1, node.newest().data_length() as i64));
             at = node;
             next = node.first_child();
         }
-        if at.pointer() == top.pointer() {
-            return (znodes, bytes);
-        }
+        let Some((znodes, bytes)) = open.pop() else { return };
+        tell(at, znodes, bytes);
+        let Some(above) = open.last_mut() else { return };
+        *above = (above.0 + znodes, above.1 + bytes);
         next = at.next_sibling();
         at = at.parent().expect("every walk down from a znode comes back to it");
     }
@@ -129,19 +130,23 @@ impl QuotaRoots {
         hasher.finish()
     }
 
-    /// The roots at or above `path`, the deepest last.
+    /// The roots at or above `path`, the deepest first.
     pub fn enclosing<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
         let mut hasher = self.keys.build_hasher();
         let mut hashed = 0;
+        let mut likely = Vec::new();
         let ends = path.bytes().enumerate().skip(1).filter(|(_, byte)| *byte == b'/');
-        let ends = ends.map(|(at, _)| at).chain([path.len()]);
-        ends.filter_map(move |end| {
+        for end in ends.map(|(at, _)| at).chain([path.len()]) {
             hasher.write(&path.as_bytes()[hashed..end]);
             hashed = end;
-            let prefix = &path[..end];
-            let is_root = self.hashes.contains_key(&hasher.finish()) && self.roots.contains(prefix);
-            is_root.then_some(prefix)
-        })
+            if self.hashes.contains_key(&hasher.finish()) {
+                likely.push(end);
+            }
+        }
+        // Each look takes time in the prefix's length, and there may be a root at every level: the
+        // first is nearly always the last that is asked for.
+        let likely = likely.into_iter().rev().map(|end| &path[..end]);
+        likely.filter(|prefix| self.roots.contains(*prefix))
     }
 }
 
@@ -238,11 +243,9 @@ impl fmt::Display for QuotaText<'_> {
     }
 }
 
-/// The quota that a path is under, as of before the transaction that is being made.
+/// The quota of a root, as of before the transaction that is being made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quota<'t, 'p> {
-    /// The deepest quota root at or above the path.
-    pub root: &'p str,
+pub struct Quota<'t> {
     /// The data of its limits.
     pub limits: Option<&'t [u8]>,
     /// The data of its counts; None: nothing is counted.
@@ -387,19 +390,16 @@ mod tests {
         let (mut writer, _registry) = tree();
         writer.publish(writer.newest());
         begin(&mut writer);
-        assert_eq!(writer.quota("/b"), None);
+        assert_eq!(writer.quota_roots("/b").count(), 0);
         create(&mut writer, "/a/c", b"");
         create(&mut writer, "/zookeeper/quota/a/c", b"");
         create(&mut writer, "/zookeeper/quota/a/c/zookeeper_limits", b"");
-        let before = Quota {
-            root: "/a",
-            limits: Some(b"count=5,bytes=-1"),
-            stats: Some(Some(b"count=2,bytes=5")),
-        };
-        assert_eq!(writer.quota("/a/c/d"), Some(before));
+        let before =
+            Quota { limits: Some(b"count=5,bytes=-1"), stats: Some(Some(b"count=2,bytes=5")) };
+        assert_eq!(writer.quota_roots("/a/c/d").collect::<Vec<_>>(), ["/a/c", "/a"]);
+        assert_eq!((writer.quota("/a/c"), writer.quota("/a")), (None, Some(before)));
         begin(&mut writer);
-        let quota = writer.quota("/a/c/d").unwrap();
-        assert_eq!((quota.root, quota.stats), ("/a/c", None));
+        assert_eq!(writer.quota("/a/c"), Some(Quota { limits: Some(b""), stats: None }));
     }
 
     fn parsed(text: &str) -> Option<QuotaText<'_>> {
@@ -423,14 +423,14 @@ mod tests {
     }
 
     #[test]
-    fn the_roots_of_a_path_are_found_the_deepest_last() {
+    fn the_roots_of_a_path_are_found_the_deepest_first() {
         let mut roots = QuotaRoots::default();
         for root in ["/a", "/a/b/c", "/b", "/a/b/cd"] {
             roots.add(root);
         }
         let found = |roots: &QuotaRoots, path| roots.enclosing(path).collect::<Vec<_>>().join(" ");
-        assert_eq!(found(&roots, "/a/b/c/d"), "/a /a/b/c");
-        assert_eq!(found(&roots, "/a/b/c"), "/a /a/b/c");
+        assert_eq!(found(&roots, "/a/b/c/d"), "/a/b/c /a");
+        assert_eq!(found(&roots, "/a/b/c"), "/a/b/c /a");
         assert_eq!(found(&roots, "/a/b"), "/a");
         assert_eq!(found(&roots, "/ab"), "");
         assert_eq!(found(&roots, "/"), "");
@@ -438,6 +438,16 @@ mod tests {
         roots.remove("/a");
         roots.remove("/nothing");
         assert_eq!(found(&roots, "/a/b/c/d"), "/a/b/c");
+    }
+
+    #[test]
+    fn a_root_at_every_level_of_a_long_path_is_found() {
+        const LEVELS: usize = 4_000;
+        let path = "/a".repeat(LEVELS);
+        let mut roots = QuotaRoots::default();
+        (1..=LEVELS).for_each(|level| roots.add(&path[..2 * level]));
+        let lengths = roots.enclosing(&path).map(str::len);
+        assert!(lengths.eq((1..=LEVELS).rev().map(|level| 2 * level)));
     }
 
     #[test]

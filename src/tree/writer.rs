@@ -4,6 +4,7 @@
 //! is not published can be taken back. Semantics of application are ZooKeeper's (`DataTree`): the
 //! checks of versions, ACLs, quotas and paths are made before, by the consensus core.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -13,7 +14,7 @@ use super::history::{History, Undone};
 use super::owned::Owned;
 use super::owner::Owner;
 use super::path;
-use super::quota::{Mark, Quota, QuotaRoots, QuotaText, extent, limits_path, stats_path};
+use super::quota::{Mark, Quota, QuotaRoots, QuotaText, extents, limits_path, stats_path};
 use super::reader::{NodeView, Registry};
 use super::restore::Restore;
 use super::slab::MemoryUse;
@@ -285,7 +286,7 @@ impl Writer {
         if self.quotas.is_empty() {
             return;
         }
-        let Some(root) = self.quotas.enclosing(path).last() else { return };
+        let Some(root) = self.quotas.enclosing(path).next() else { return };
         let Some(stats) = self.history.find(&stats_path(root)) else { return };
         // Counts that cannot be read stay as they are until the next recount: ZooKeeper dies of
         // them.
@@ -296,8 +297,11 @@ impl Writer {
 
     /// Counts anew what is at and below the quota root `root`, if there is a znode to keep it.
     fn recount(&mut self, root: &str) {
-        let (znodes, bytes) = self.history.find(root).map_or((0, 0), extent);
-        self.write_in_place(root, &QuotaText::of(znodes, bytes).moved(0, 0));
+        let mut counted = (0, 0);
+        if let Some(top) = self.history.find(root) {
+            extents(top, |_, znodes, bytes| counted = (znodes, bytes));
+        }
+        self.write_in_place(root, &QuotaText::of(counted.0, counted.1).to_string());
     }
 
     /// Gives the counts of the quota root `root` another text, with the newest transaction.
@@ -323,25 +327,45 @@ impl Writer {
     /// Counts anew what is under every quota, as ZooKeeper does when it starts. Before there are
     /// readers: it changes what the newest transaction made.
     pub fn recount_quotas(&mut self) {
-        let roots: Vec<String> = self.quotas.iter().map(str::to_owned).collect();
-        for root in roots {
-            self.recount(&root);
+        if self.quotas.is_empty() {
+            return;
+        }
+        // One walk for all of them: they may lie within each other.
+        let tops = self.quotas.iter().filter_map(|root| Some(self.history.find(root)?.pointer()));
+        let tops: HashSet<_> = tops.collect();
+        let mut counted = HashMap::new();
+        extents(self.history.root(), |node, znodes, bytes| {
+            if tops.contains(&node.pointer()) {
+                counted.insert(node.pointer(), (znodes, bytes));
+            }
+        });
+        let text = |root: &str| {
+            let top = self.history.find(root).and_then(|top| counted.get(&top.pointer()));
+            let (znodes, bytes) = top.copied().unwrap_or((0, 0));
+            (root.to_owned(), QuotaText::of(znodes, bytes).to_string())
+        };
+        let texts: Vec<(String, String)> = self.quotas.iter().map(text).collect();
+        for (root, text) in texts {
+            self.write_in_place(&root, &text);
         }
     }
 
-    /// The quota that `path` is under, if any, as of before the transaction that is being made.
+    /// The quota roots at or above `path` on the newest version, the deepest first.
+    pub fn quota_roots<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
+        let asked = (!self.quotas.is_empty()).then(|| self.quotas.enclosing(path));
+        asked.into_iter().flatten()
+    }
+
+    /// The quota of `root`, as of before the transaction that is being made; none if it was no
+    /// quota root then. Takes longer the more often the transaction has changed it.
     ///
     /// # Panics
     /// Outside of a transaction.
-    pub fn quota<'p>(&self, path: &'p str) -> Option<Quota<'_, 'p>> {
-        if self.quotas.is_empty() {
-            return None;
-        }
+    pub fn quota(&self, root: &str) -> Option<Quota<'_>> {
         let before = self.current() - 1;
-        let found = |root| Some((root, self.history.find_at(&limits_path(root), before)?));
-        let (root, limits) = self.quotas.enclosing(path).filter_map(found).last()?;
+        let limits = self.history.find_at(&limits_path(root), before)?;
         let stats = self.history.find_at(&stats_path(root), before);
-        Some(Quota { root, limits: limits.data(), stats: stats.map(VersionRef::data) })
+        Some(Quota { limits: limits.data(), stats: stats.map(VersionRef::data) })
     }
 
     /// Lets readers pin everything through `zxid`, and reclaims a bounded part of what no reader

@@ -119,6 +119,20 @@ fn limits_that_cannot_be_read_refuse_everything_and_no_limits_refuse_nothing() {
 }
 
 #[test]
+fn a_long_multi_is_held_against_the_quota_of_before_it() {
+    const PARTS: usize = 20_000;
+    let mut client = limited("count=-1,bytes=-1=;byteHardLimit=20");
+    // As long as each looks through what all before it made, this takes its length squared.
+    let lower = (OpCode::SET_DATA, set_data(LIMITS, b"count=-1,bytes=-1=;byteHardLimit=1", -1));
+    let longer = (OpCode::SET_DATA, set_data("/q", b"12", -1));
+    let shorter = (OpCode::SET_DATA, set_data("/q", b"", -1));
+    let parts: Vec<_> = [lower.clone(), longer, shorter].into_iter().cycle().take(PARTS).collect();
+    let (err, body) = client.write(OpCode::MULTI, &multi(&parts));
+    assert_eq!((err, &body[..4]), (Ok, &OpCode::SET_DATA.0.to_be_bytes()[..]));
+    assert_eq!(client.create("/q/a", "12"), QuotaExceeded, "the limits are lower now");
+}
+
+#[test]
 fn counts_outlive_a_restart_and_are_counted_anew_then() {
     let mut client = limited("count=9,bytes=-1");
     assert_eq!(client.create("/q/a", "678"), Ok);

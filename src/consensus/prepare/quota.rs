@@ -1,8 +1,14 @@
 //! The limits of quotas, enforced if `enforceQuota` says so.
 
+use std::collections::HashMap;
+
+use crate::ids::Zxid;
 use crate::jute::error_code::ErrorCode;
 use crate::limits::QUOTA_WARNING_MS;
-use crate::tree::{QuotaText, Writer};
+use crate::tree::{Quota, QuotaText, Writer};
+
+/// Quotas that are remembered from one transaction to the next without the memory being given back.
+const KNOWN_KEPT: usize = 64;
 
 /// Whether limits are enforced, and when an excess was told last.
 #[derive(Debug, Default)]
@@ -11,6 +17,43 @@ pub(super) struct Enforcement {
     told_ms: Option<u64>,
     /// Since then.
     not_told: u64,
+    /// The transaction of which `known` is.
+    asked_in: Zxid,
+    /// The quotas that a transaction has asked for, by root; none: that was no root before it. A
+    /// multi asks as often as it has operations, and the more of those it has, the longer is the
+    /// way from the newest counts to the ones before it.
+    known: HashMap<Box<str>, Option<Standing>>,
+}
+
+/// What is allowed and what is counted.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    /// Of znodes and of bytes; none: the limits cannot be read.
+    bounds: Option<(Option<Bound>, Option<Bound>)>,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Counts {
+    /// Nothing is counted.
+    None,
+    Unreadable,
+    Of(i64, i64),
+}
+
+impl Standing {
+    fn of(quota: &Quota<'_>) -> Standing {
+        let bounds = QuotaText::parse(quota.limits).map(|limits| {
+            let of_znodes = Bound::of(limits.count(), limits.count_hard_limit());
+            (of_znodes, Bound::of(limits.bytes(), limits.byte_hard_limit()))
+        });
+        let counts = match quota.stats.map(QuotaText::parse) {
+            None => Counts::None,
+            Some(None) => Counts::Unreadable,
+            Some(Some(text)) => Counts::Of(text.count(), text.bytes()),
+        };
+        Standing { bounds, counts }
+    }
 }
 
 /// One bound of a quota: the hard one if there is one, or else the soft one, which is only told
@@ -53,30 +96,51 @@ impl Enforcement {
         if !self.on {
             return Ok(());
         }
-        let Some(quota) = tree.quota(path) else { return Ok(()) };
-        let limits = QuotaText::parse(quota.limits).ok_or(ErrorCode::MarshallingError)?;
-        let of_znodes = Bound::of(limits.count(), limits.count_hard_limit());
-        let of_bytes = Bound::of(limits.bytes(), limits.byte_hard_limit());
+        let Some((root, standing)) = self.standing(tree, path) else { return Ok(()) };
+        let (of_znodes, of_bytes) = standing.bounds.ok_or(ErrorCode::MarshallingError)?;
         let (of_znodes, of_bytes) =
             (of_znodes.filter(|_| znodes != 0), of_bytes.filter(|_| bytes != 0));
         if of_znodes.is_none() && of_bytes.is_none() {
             return Ok(());
         }
-        let Some(stats) = quota.stats else { return Ok(()) };
-        let stats = QuotaText::parse(stats).ok_or(ErrorCode::MarshallingError)?;
+        let (count_now, bytes_now) = match standing.counts {
+            Counts::None => return Ok(()),
+            Counts::Unreadable => return Err(ErrorCode::MarshallingError),
+            Counts::Of(count_now, bytes_now) => (count_now, bytes_now),
+        };
         for (what, bound, now) in [
-            ("count", of_znodes, stats.count().saturating_add(znodes)),
-            ("bytes", of_bytes, stats.bytes().saturating_add(bytes)),
+            ("count", of_znodes, count_now.saturating_add(znodes)),
+            ("bytes", of_bytes, bytes_now.saturating_add(bytes)),
         ] {
             let Some(Bound { most, hard }) = bound.filter(|bound| now > bound.most) else {
                 continue;
             };
-            self.tell(quota.root, what, now, most, hard, now_ms);
+            self.tell(root, what, now, most, hard, now_ms);
             if hard {
                 return Err(ErrorCode::QuotaExceeded);
             }
         }
         Ok(())
+    }
+
+    /// The quota that `path` is under, if any, with its root.
+    fn standing<'p>(&mut self, tree: &Writer, path: &'p str) -> Option<(&'p str, Standing)> {
+        if self.asked_in != tree.newest() {
+            self.asked_in = tree.newest();
+            self.known.clear();
+            self.known.shrink_to(KNOWN_KEPT);
+        }
+        tree.quota_roots(path).find_map(|root| {
+            let standing = match self.known.get(root) {
+                Some(known) => *known,
+                None => {
+                    let standing = tree.quota(root).map(|quota| Standing::of(&quota));
+                    self.known.insert(root.into(), standing);
+                    standing
+                }
+            };
+            Some((root, standing?))
+        })
     }
 
     /// Logs an excess, unless one was logged within the last `QUOTA_WARNING_MS`.
