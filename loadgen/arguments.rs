@@ -15,6 +15,8 @@ use crate::sys;
 pub const CONNECTIONS_MAX: u32 = 100_000;
 /// Requests that one connection may have in flight.
 pub const IN_FLIGHT_MAX: u32 = 65_536;
+/// Requests a second of an open loop.
+pub const RATE_MAX: u32 = 100_000_000;
 /// Requests in flight over all connections; each takes 16 bytes.
 pub const IN_FLIGHT_TOTAL_MAX: u64 = 64 << 20;
 /// Znodes of the get, set, exists and children workloads.
@@ -36,9 +38,10 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest window and session timeout: less than this measures the clock.
 pub const DURATION_MIN: Duration = Duration::from_millis(10);
 
-/// Loads a server of the ZooKeeper protocol in a closed loop and reports throughput and latency.
+/// Loads a server of the ZooKeeper protocol and reports throughput and latency.
 ///
-/// Every connection keeps --in-flight requests outstanding: a new one leaves when a reply comes.
+/// In a closed loop every connection keeps --in-flight requests outstanding: a new one leaves when a
+/// reply comes. With --rate requests leave at that rate, and latencies count from when they were due.
 /// Exit code: 0 all well; 1 a server refused, failed or answered an error (what was measured is
 /// still reported); 2 wrong arguments.
 #[derive(Debug, Parser)]
@@ -57,9 +60,13 @@ pub struct Arguments {
     /// Connections, each with a session of its own.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=i64::from(CONNECTIONS_MAX)))]
     pub connections: u32,
-    /// Requests that each connection keeps outstanding.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(IN_FLIGHT_MAX)))]
-    pub in_flight: u32,
+    /// Requests that each connection keeps outstanding (default 1), or with --rate may have
+    /// outstanding (default 64).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(IN_FLIGHT_MAX)))]
+    pub in_flight: Option<u32>,
+    /// Requests a second over all connections, evenly spaced (open loop).
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(RATE_MAX)))]
+    pub rate: Option<u32>,
     /// Threads that share the connections.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(THREADS_MAX)))]
     pub threads: u32,
@@ -242,6 +249,8 @@ pub struct Plan {
     pub connections: u32,
     /// Per connection.
     pub in_flight: u32,
+    /// Requests a second of an open loop; `None`: closed loop.
+    pub rate: Option<u32>,
     pub threads: u32,
     /// Empty: not pinned.
     pub pin: Vec<u16>,
@@ -325,12 +334,14 @@ impl Arguments {
         let deletes = self.workload.deletes_keys();
         let raftkeeper = self.workload == WorkloadKind::Raftkeeper;
         let (exponent, multi_size) = (self.exponent(), self.multi_size());
+        let in_flight = self.in_flight();
         Ok(Plan {
             servers,
             workload: self.workload,
             read_share: self.read_share.unwrap_or(80),
             connections: self.connections,
-            in_flight: self.in_flight,
+            in_flight,
+            rate: self.rate,
             threads: self.threads,
             pin: self.pin,
             driver,
@@ -356,7 +367,7 @@ impl Arguments {
     }
 
     fn check(&self) -> Result<(), ArgumentError> {
-        let (connections, in_flight, threads) = (self.connections, self.in_flight, self.threads);
+        let (connections, in_flight, threads) = (self.connections, self.in_flight(), self.threads);
         if threads > connections {
             return Err(ArgumentError::ThreadsIdle { threads, connections });
         }
@@ -413,6 +424,10 @@ impl Arguments {
             return Err(ArgumentError::MultiTooLong { size, value });
         }
         Ok(())
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.in_flight.unwrap_or(if self.rate.is_some() { 64 } else { 1 })
     }
 
     fn exponent(&self) -> f64 {
@@ -477,6 +492,13 @@ pub mod tests {
         assert_eq!((plan.connections, plan.in_flight, plan.threads), (32, 1, 1));
         assert_eq!(plan.servers[0].addresses[0].port(), 2181);
         assert_eq!(plan.read_share, 80);
+        assert_eq!(plan.rate, None);
+    }
+
+    #[test]
+    fn an_open_loop_has_room_for_more_in_flight_unless_told_otherwise() {
+        assert_eq!(plan("--rate 5").in_flight, 64);
+        assert_eq!(plan("--rate 5 --in-flight 2").in_flight, 2);
     }
 
     #[test]
@@ -557,6 +579,7 @@ pub mod tests {
             ["--keys", "0"],
             ["--value-size", "1000001"],
             ["--rounds", "0"],
+            ["--rate", "0"],
             ["--duration", "0s"],
             ["--workload", "put"],
         ] {

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::arguments::{Plan, Server};
 use crate::draw::Source;
+use crate::pace::Pace;
 use crate::sockets::Sockets;
 use crate::wire::{self, EVENT_XID, PING_XID, ReplyScanner, op};
 use crate::workload::Workload;
@@ -57,7 +58,7 @@ pub enum LinkError {
 pub struct Answer {
     /// Which of the workload's steps it answers.
     pub step: u8,
-    /// When its request was sent.
+    /// When its request was sent, or in an open loop was due.
     pub sent_at: u64,
     /// 0: it succeeded.
     pub error: i32,
@@ -85,17 +86,22 @@ pub struct Client {
     next_xid: i32,
     due_xid: i32,
     source: Source,
+    /// The round's number of the next request, and how far apart its requests' numbers are.
+    number: u64,
+    stride: u64,
     /// When bytes were last sent, and last received, in the schedule's time.
     last_sent: u64,
     last_received: u64,
+    /// Since when something has been in flight without a pause.
+    asked_since: u64,
     closing: bool,
 }
 
 /// What became of the attempt to fill a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fill {
-    /// As many requests are in flight as may be, or the end of a send will be told, or there is
-    /// nothing more to ask for.
+    /// As many requests are in flight as may be, or the end of a send will be told, or nothing more
+    /// is due, or left to ask for.
     Done,
     /// There is room for more, which the next send can carry.
     Again,
@@ -131,8 +137,10 @@ impl Client {
         }
     }
 
-    /// The connection whose socket, its handshake done, is under `slot`.
-    pub fn new(slot: u32, server: usize, plan: &Plan, source: Source, now: u64) -> Client {
+    /// The connection whose socket, its handshake done, is under `slot`; it is the plan's number
+    /// `connection`.
+    pub fn new(slot: u32, connection: u32, plan: &Plan, source: Source, now: u64) -> Client {
+        let server = connection as usize % plan.servers.len();
         Client {
             slot,
             server,
@@ -142,8 +150,11 @@ impl Client {
             next_xid: 1,
             due_xid: 1,
             source,
+            number: u64::from(connection),
+            stride: u64::from(plan.connections),
             last_sent: now,
             last_received: now,
+            asked_since: now,
             closing: false,
         }
     }
@@ -153,25 +164,45 @@ impl Client {
         self.in_flight.len()
     }
 
-    /// Sends as many requests as may be in flight, or as one send carries, with the stamp `now`.
+    /// Sends as many requests as are due and may be in flight, or as one send carries.
     #[inline]
-    pub fn fill(&mut self, sockets: &mut Sockets, workload: &Workload, now: u64) -> Fill {
+    pub fn fill(
+        &mut self,
+        sockets: &mut Sockets,
+        workload: &Workload,
+        pace: &Pace,
+        now: u64,
+    ) -> Fill {
         if self.in_flight.len() == self.in_flight_max || sockets.is_sending(self.slot) {
             return Fill::Done;
         }
+        if self.in_flight.is_empty() {
+            self.asked_since = now;
+        }
         let mut out = sockets.buffer();
         while self.in_flight.len() < self.in_flight_max && out.len() < SEND_BYTES_MAX {
-            let Some(step) = workload.push(&mut out, self.next_xid, &mut self.source) else {
+            let pushed = pace.stamp(self.number, now).and_then(|at| {
+                let step = workload.push(&mut out, self.next_xid, &mut self.source)?;
+                Some(Sent { at, step })
+            });
+            let Some(sent) = pushed else {
                 self.send(sockets, out, now);
                 return Fill::Done;
             };
             self.next_xid = next_xid(self.next_xid);
-            self.in_flight.push_back(Sent { at: now, step });
+            self.number += self.stride;
+            self.in_flight.push_back(sent);
         }
         self.send(sockets, out, now);
         if self.in_flight.len() < self.in_flight_max { Fill::Again } else { Fill::Done }
     }
 
+    /// The round's number of the next request, and how far apart its requests' numbers are.
+    pub fn numbers(&self) -> (u64, u64) {
+        (self.number, self.stride)
+    }
+
+    /// Sends what there is; an empty buffer is dropped.
     fn send(&mut self, sockets: &mut Sockets, bytes: Vec<u8>, now: u64) {
         if bytes.is_empty() {
             return;
@@ -224,7 +255,9 @@ impl Client {
         ping_after: Duration,
         silent_after: Duration,
     ) -> Result<(), LinkError> {
-        let waited = now.saturating_sub(self.last_received.max(self.oldest_sent(now)));
+        // Stamps of an open loop may lie long before the send: what waits in the backlog is not the
+        // server's silence.
+        let waited = now.saturating_sub(self.last_received.max(self.asked_since));
         if !self.in_flight.is_empty() && waited > silent_after.as_nanos() as u64 {
             return Err(LinkError::Silent { after: silent_after });
         }
@@ -233,10 +266,6 @@ impl Client {
             self.send(sockets, wire::bare_request(PING_XID, op::PING), now);
         }
         Ok(())
-    }
-
-    fn oldest_sent(&self, now: u64) -> u64 {
-        self.in_flight.front().map_or(now, |sent| sent.at)
     }
 
     /// Asks the server to end the session; the server closes the connection. False if a send is
@@ -350,7 +379,10 @@ mod tests {
         }
 
         fn fill(&mut self) -> Fill {
-            let filled = self.client.fill(&mut self.sockets, &self.workload, self.clock.now());
+            let filled = {
+                let now = self.clock.now();
+                self.client.fill(&mut self.sockets, &self.workload, &Pace::Closed, now)
+            };
             self.flush();
             filled
         }

@@ -11,6 +11,7 @@ mod client;
 mod control;
 mod draw;
 mod epoll_sockets;
+mod pace;
 mod paths;
 mod report;
 mod round;

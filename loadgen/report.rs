@@ -29,6 +29,9 @@ pub struct Report {
     servers: Vec<String>,
     connections: u32,
     in_flight: u32,
+    /// Requests a second of an open loop; absent of a closed one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<u32>,
     threads: u32,
     pin: Vec<u16>,
     driver: &'static str,
@@ -83,6 +86,9 @@ struct Round {
     busy: f64,
     /// It ended early, because every key was deleted.
     used_up: bool,
+    /// Requests of an open loop that were due in the window and never left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unsent: Option<u64>,
 }
 
 /// The requests of one kind.
@@ -157,8 +163,10 @@ impl Report {
         tallies: &[Tally],
         troubles: Vec<String>,
     ) -> Report {
-        let rounds: Vec<Round> =
-            (1..).zip(tallies).map(|(number, tally)| Round::new(number, tally, workload)).collect();
+        let rounds: Vec<Round> = (1..)
+            .zip(tallies)
+            .map(|(number, tally)| Round::new(number, tally, workload, plan.rate.is_some()))
+            .collect();
         let complete = tallies.len() == plan.rounds as usize
             && tallies.iter().all(|tally| !tally.used_up || tally.answered > 0);
         let kind = plan.workload;
@@ -170,6 +178,7 @@ impl Report {
             servers: plan.servers.iter().map(|server| server.name.clone()).collect(),
             connections: plan.connections,
             in_flight: plan.in_flight,
+            rate: plan.rate,
             threads: plan.threads,
             pin: plan.pin.clone(),
             driver: plan.driver.name(),
@@ -250,12 +259,16 @@ impl Report {
         }
         let _ = write!(
             text,
-            ", {} connections x {} in flight, {} thread{}",
+            ", {} connections x {}{} in flight, {} thread{}",
             grouped(self.connections.into()),
+            if self.rate.is_some() { "at most " } else { "" },
             grouped(self.in_flight.into()),
             self.threads,
             if self.threads == 1 { "" } else { "s" },
         );
+        if let Some(rate) = self.rate {
+            let _ = write!(text, ", open loop at {} requests/s", grouped(rate.into()));
+        }
         if !self.pin.is_empty() {
             let _ = write!(text, " on cores {:?}", self.pin);
         }
@@ -308,6 +321,14 @@ impl Report {
             for failure in &round.failures {
                 let _ = writeln!(text, "round {number}: {failure}");
             }
+            if let Some(unsent @ 1..) = round.unsent {
+                let _ = writeln!(
+                    text,
+                    "round {number}: {} requests that were due never left and are not in the \
+                     latencies: server or load generator does not keep up with --rate",
+                    grouped(unsent)
+                );
+            }
             if round.used_up {
                 let _ = writeln!(
                     text,
@@ -332,7 +353,7 @@ impl Report {
 }
 
 impl Round {
-    fn new(round: u32, tally: &Tally, workload: &Workload) -> Round {
+    fn new(round: u32, tally: &Tally, workload: &Workload, open_loop: bool) -> Round {
         let steps = workload.steps();
         let mixed = steps.len() > 1;
         let of = |class| mixed.then(|| Latency::of(&tally.latencies_of(steps, class)));
@@ -363,6 +384,7 @@ impl Round {
                 .collect(),
             busy,
             used_up: tally.used_up,
+            unsent: open_loop.then_some(tally.unsent),
         }
     }
 }
@@ -510,6 +532,16 @@ mod tests {
         assert!(table.contains("mixed (80% get, 20% set)"), "{table}");
         assert_eq!(line(&table, "get")[..3], ["get", "100", "10.0"]);
         assert_eq!(line(&table, "set")[..2], ["set", "1"]);
+    }
+
+    #[test]
+    fn a_rate_that_was_not_kept_up_with_is_told() {
+        let mut behind = tally(10, 10);
+        behind.unsent = 1_234;
+        let report = report("--rate 1000", &[behind], vec![]);
+        let table = report.table();
+        assert!(table.contains("open loop at 1,000 requests/s"), "{table}");
+        assert!(table.contains("round 1: 1,234 requests that were due never left"), "{table}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The closed loop of one thread over its connections: connect, wait for the other threads, warm
-//! up, measure, drain, close. A request leaves when a reply comes. Run by `round`.
+//! The loop of one thread over its connections: connect, wait for the other threads, warm up,
+//! measure, drain, close. When a request leaves is `pace`'s to say. Run by `round`.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::arguments::{Plan, Server};
 use crate::client::{self, Answer, Client, Fill, LinkError};
 use crate::draw::Source;
-use crate::sockets::{Happening, Sockets};
+use crate::pace::{Pace, Timetable, Turns, sleep_until};
+use crate::sockets::{Driver, Happening, Sockets};
 use crate::sys;
 use crate::tally::{Failure, Tally};
 use crate::workload::Workload;
@@ -18,6 +19,8 @@ use crate::workload::Workload;
 const HANDSHAKES_MAX: usize = 32;
 /// How often sessions are looked after, and the longest wait for an event.
 const LOOK_AFTER_EVERY: Duration = Duration::from_millis(50);
+/// How long what was due in the window and could not leave is sent after it, at most.
+const CATCH_UP_MAX: Duration = Duration::from_secs(10);
 /// How long closing the sessions may take at the end of a round.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
@@ -112,6 +115,9 @@ pub struct Worker<'a> {
     unfilled: Vec<u32>,
     /// Slots whose connection the last turn found to be of no more use, and why.
     ended: Vec<(u32, LinkError)>,
+    pace: Pace,
+    /// Whose turn is next in an open loop.
+    turns: Turns,
     ping_after: Duration,
     looked_after: u64,
     tally: Tally,
@@ -132,6 +138,9 @@ impl<'a> Worker<'a> {
                 reason: format!("cannot pin a thread to core {core}: {error}"),
             })?;
         }
+        if plan.rate.is_some() {
+            sys::sharpen_timers();
+        }
         let sockets = Sockets::new(plan.driver).map_err(LinkError::Connect).map_err(here)?;
         let mut worker = Worker {
             setting,
@@ -140,6 +149,8 @@ impl<'a> Worker<'a> {
             open: 0,
             unfilled: Vec::new(),
             ended: Vec::new(),
+            pace: Pace::Closed,
+            turns: Turns::new(setting.thread, plan.threads, plan.connections),
             ping_after: plan.session_timeout / 3,
             looked_after: setting.clock.now(),
             tally: Tally::new(setting.workload.steps().len()),
@@ -180,7 +191,7 @@ impl<'a> Worker<'a> {
             let source = Source::new(plan.seed, round, number);
             let slot = self.clients.len() as u32;
             self.sockets.adopt(slot, stream).map_err(LinkError::Connect).map_err(&named)?;
-            self.clients.push(Some(Client::new(slot, server, plan, source, clock.now())));
+            self.clients.push(Some(Client::new(slot, number, plan, source, clock.now())));
             self.open += 1;
         }
         Ok(())
@@ -193,6 +204,9 @@ impl<'a> Worker<'a> {
             let opens = start_at + self.setting.plan.warm_up.as_nanos() as u64;
             let closes = opens + self.setting.plan.duration.as_nanos() as u64;
             let window = Window { opens, closes };
+            if let Some(rate) = self.setting.plan.rate {
+                self.pace = Pace::Open(Timetable::new(rate, start_at, closes));
+            }
             let window = self.load(window);
             self.drain(window);
         }
@@ -221,7 +235,9 @@ impl<'a> Worker<'a> {
     /// Gives the window as it was in the end: it closes early when there is no more to ask for.
     fn load(&mut self, mut window: Window) -> Window {
         let Setting { clock, workload, .. } = self.setting;
-        self.unfilled.extend(0..self.clients.len() as u32);
+        if matches!(self.pace, Pace::Closed) {
+            self.unfilled.extend(0..self.clients.len() as u32);
+        }
         let mut busy_before = None;
         loop {
             let now = clock.now();
@@ -231,15 +247,24 @@ impl<'a> Worker<'a> {
             if now < window.closes && workload.is_used_up() {
                 self.tally.used_up = true;
                 window.closes = now;
+                if let Pace::Open(timetable) = &mut self.pace {
+                    timetable.end(now);
+                }
             }
             if now >= window.closes || self.open == 0 {
                 break;
             }
             let boundary = if now < window.opens { window.opens } else { window.closes };
+            let due = self.take_due(now).unwrap_or(boundary);
             self.fill();
             // Who is not full yet goes on as soon as the present sends have left.
-            let wait = if self.unfilled.is_empty() { boundary - now } else { 0 };
-            self.turn(Duration::from_nanos(wait), window);
+            let wait = if self.unfilled.is_empty() {
+                let coarse = self.setting.plan.driver == Driver::Epoll && due < boundary;
+                sleep_until(due.min(boundary), clock.now(), coarse)
+            } else {
+                Duration::ZERO
+            };
+            self.turn(wait, window);
             self.look_after();
         }
         let ended = clock.now().min(window.closes);
@@ -249,14 +274,55 @@ impl<'a> Worker<'a> {
         window
     }
 
-    /// Waits for what is still in flight. A server that leaves it unanswered is found by
-    /// [`Worker::look_after`].
+    /// In an open loop, gives the slots of the requests that are due to [`Worker::fill`], and says
+    /// when the next one will be. A turn takes as many as there are connections at most; what is
+    /// left over is due at once.
+    fn take_due(&mut self, now: u64) -> Option<u64> {
+        let Pace::Open(timetable) = &self.pace else { return None };
+        let mut room = self.clients.len();
+        loop {
+            let due = timetable.due(self.turns.number())?;
+            if due > now || room == 0 {
+                return Some(due);
+            }
+            self.unfilled.push(self.turns.take());
+            room -= 1;
+        }
+    }
+
+    /// Waits for what is still in flight and, in an open loop, sends what was due in the window. A
+    /// server that leaves it unanswered is found by [`Worker::look_after`].
     fn drain(&mut self, window: Window) {
+        let clock = self.setting.clock;
+        let until = clock.now() + CATCH_UP_MAX.as_nanos() as u64;
+        if matches!(self.pace, Pace::Open(_)) {
+            self.unfilled.extend(0..self.clients.len() as u32);
+            while self.unsent() > 0 && self.open > 0 && clock.now() < until {
+                self.fill();
+                let wait = if self.unfilled.is_empty() { LOOK_AFTER_EVERY } else { Duration::ZERO };
+                self.turn(wait, window);
+                self.look_after();
+            }
+            self.tally.unsent = self.unsent();
+        }
         while self.clients.iter().flatten().any(|client| client.in_flight() > 0) {
             self.turn(LOOK_AFTER_EVERY, window);
             self.unfilled.clear();
             self.look_after();
         }
+    }
+
+    /// Requests that were due before the window closed and have not left; none in a closed loop.
+    fn unsent(&self) -> u64 {
+        let Pace::Open(timetable) = &self.pace else { return 0 };
+        if self.setting.workload.is_used_up() {
+            return 0;
+        }
+        let left = |client: &Client| {
+            let (next, stride) = client.numbers();
+            timetable.left(next, stride)
+        };
+        self.clients.iter().flatten().map(left).sum()
     }
 
     /// A session that cannot be closed expires; nothing is measured any more.
@@ -282,10 +348,10 @@ impl<'a> Worker<'a> {
     /// Sends the next requests of who has room for them. They leave with the next turn.
     fn fill(&mut self) {
         let Setting { workload, clock, .. } = self.setting;
-        let (sockets, clients) = (&mut self.sockets, &mut self.clients);
+        let (sockets, clients, pace) = (&mut self.sockets, &mut self.clients, &self.pace);
         self.unfilled.retain(|slot| {
             let Some(client) = &mut clients[*slot as usize] else { return false };
-            client.fill(sockets, workload, clock.now()) == Fill::Again
+            client.fill(sockets, workload, pace, clock.now()) == Fill::Again
         });
     }
 
@@ -301,6 +367,7 @@ impl<'a> Worker<'a> {
 
     fn receive(&mut self, timeout: Duration, window: Window) {
         let Setting { workload, clock, .. } = self.setting;
+        let open_loop = matches!(self.pace, Pace::Open(_));
         let Worker { clients, tally, replies, troubles, unfilled, ended, .. } = self;
         self.sockets.wait(timeout, clock, |slot, now, happening| {
             let Some(client) = &mut clients[slot as usize] else { return };
@@ -314,7 +381,13 @@ impl<'a> Worker<'a> {
                     *troubles += 1;
                 } else {
                     tally.answered += u64::from(window.contains(now));
-                    if now >= window.opens {
+                    // An open loop measures what was due in the window, whenever it is answered.
+                    let measured = if open_loop {
+                        window.contains(answer.sent_at)
+                    } else {
+                        now >= window.opens
+                    };
+                    if measured {
                         tally.record(answer.step, now - answer.sent_at);
                     }
                 }

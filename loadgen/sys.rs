@@ -87,6 +87,13 @@ pub fn try_core(core: u16) -> io::Result<()> {
     tried.expect("pinning does not panic")
 }
 
+/// Lets the calling thread's timers end when asked for, and not up to 50 µs later in company with
+/// others. A kernel that refuses leaves them as they are.
+pub fn sharpen_timers() {
+    // SAFETY: takes no pointers.
+    let _ = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) };
+}
+
 /// Processor time that the calling thread has used, in nanoseconds.
 pub fn thread_time_ns() -> u64 {
     let mut time = MaybeUninit::<libc::timespec>::uninit();

@@ -37,6 +37,8 @@ pub struct Tally {
     pub busy: Duration,
     /// The window closed early, because all that there was to delete was deleted.
     pub used_up: bool,
+    /// Requests of an open loop that were due in the window and never left.
+    pub unsent: u64,
 }
 
 /// A connection that was lost, or never came to be.
@@ -66,6 +68,7 @@ impl Tally {
             window: Duration::ZERO,
             busy: Duration::ZERO,
             used_up: false,
+            unsent: 0,
         }
     }
 
@@ -100,6 +103,7 @@ impl Tally {
         self.window = self.window.max(other.window);
         self.busy = self.busy.max(other.busy);
         self.used_up |= other.used_up;
+        self.unsent += other.unsent;
     }
 
     /// All steps together.

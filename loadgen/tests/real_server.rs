@@ -53,6 +53,7 @@ fn the_server_takes_every_workload() {
         "--workload multi",
         "--workload mixed --read-share 0",
         "--workload raftkeeper --in-flight 8",
+        "--workload mixed --rate 500 --in-flight 4",
     ] {
         let report = good_run(&server, &format!("{SHORT} {options}"));
         assert_eq!(report["ok"], true, "{options}: {report:#}");

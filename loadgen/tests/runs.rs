@@ -85,6 +85,36 @@ fn requests_in_flight_travel_together() {
 }
 
 #[test]
+fn an_open_loop_sends_at_its_rate_whatever_the_number_of_connections_and_threads() {
+    for driver in ["ring", "epoll"] {
+        let fake = Fake::start(Fault::None);
+        let options = "--rate 700 --duration 1s --rounds 2 --connections 7 --threads 3";
+        let report = good_run(&fake, &format!("{options} --driver {driver}"));
+        assert_eq!(report["rate"], 700);
+        for round in report["rounds"].as_array().unwrap() {
+            // What was due in the window, whenever the machine got round to it.
+            let due = round["latency_us"]["count"].as_u64().unwrap();
+            assert!((699..=701).contains(&due), "{round:#}");
+            assert_eq!(round["unsent"], 0);
+        }
+    }
+}
+
+#[test]
+fn an_open_loop_counts_a_stall_against_every_request_that_it_delayed() {
+    let fake = Fake::start(Fault::StallsAtGet(1_000, Duration::from_millis(500)));
+    let options = "--rate 1000 --duration 2s --warm-up 0s --connections 2 --in-flight 1";
+    let report = good_run(&fake, options);
+    let latency = &report["rounds"][0]["latency_us"];
+    let count = latency["count"].as_u64().unwrap();
+    assert!((1_999..=2_001).contains(&count), "{report:#}");
+    // 500 of the 2,000 were due in the stall, a fifth of all more than 100 ms before its end. A
+    // closed loop would have seen it twice.
+    assert!(latency["p90"].as_f64().unwrap() >= 100_000.0, "{report:#}");
+    assert!(latency["max"].as_f64().unwrap() >= 499_000.0, "{report:#}");
+}
+
+#[test]
 fn all_rounds_are_listed_and_creates_start_afresh() {
     let fake = Fake::start(Fault::None);
     let report = good_run(&fake, "--workload create --rounds 3 --threads 2");

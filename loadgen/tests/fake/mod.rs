@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 pub const CREATE: i32 = 1;
 pub const DELETE: i32 = 2;
@@ -29,6 +30,8 @@ pub enum Fault {
     DiesAfterGets(u64),
     /// After this many getData no request is answered.
     FallsSilentAfterGets(u64),
+    /// Before it answers this getData, it does nothing for so long, for nobody.
+    StallsAtGet(u64, Duration),
     /// Every getData gets this code.
     GetsFail(i32),
     /// getData gives one byte less than was written.
@@ -196,6 +199,10 @@ fn answer(frame: &[u8], shared: &Mutex<State>, replies: &mut Vec<u8>) -> bool {
             return true;
         }
         Fault::FallsSilentAfterGets(most) if gets > most => return true,
+        // Under the lock, so that every connection waits.
+        Fault::StallsAtGet(at, length) if gets == at && operation == GET_DATA => {
+            thread::sleep(length);
+        }
         _ => {}
     }
     let (error, body) = state.carry_out(frame, operation);
