@@ -157,6 +157,10 @@ pub const REAP_LOOKS_MAX: usize = 256;
 /// Milliseconds between two warnings that a quota is exceeded. The others are counted.
 pub const QUOTA_WARNING_MS: u64 = 1_000;
 
+/// Quotas whose counts one multi may create, each of which takes a walk through all that is counted.
+/// More: it fails as a whole with MARSHALLINGERROR.
+pub const QUOTAS_COUNTED_MAX: usize = 16;
+
 /// Bytes of a quota's limits or counts. A longer text is none: the server reads it with every
 /// write below the quota.
 pub const QUOTA_TEXT_BYTES_MAX: usize = 256;

@@ -36,7 +36,7 @@ mod znode;
 
 pub use acl_table::AclId;
 pub use owner::{Owner, TTL_MS_MAX};
-pub use quota::{Quota, QuotaText};
+pub use quota::{Quota, QuotaText, is_counted_at};
 pub use reader::{
     Census, Children, Descendants, NodeView, Reader, Registry, StoredStat, View, Walk,
 };

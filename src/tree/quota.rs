@@ -51,6 +51,11 @@ impl<'p> Mark<'p> {
     }
 }
 
+/// Whether everything below a quota root is counted when a znode is created at `path`.
+pub fn is_counted_at(path: &str) -> bool {
+    matches!(Mark::of(path), Some(Mark::Stats(_)))
+}
+
 /// Writes the path of the limits of `root`.
 pub(super) fn limits_path(root: &str) -> String {
     format!("{QUOTAS}{root}/{LIMITS}")

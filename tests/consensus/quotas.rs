@@ -4,6 +4,7 @@ use ringkeeper::ids::SessionId;
 use ringkeeper::jute::error_code::ErrorCode::{self, *};
 use ringkeeper::jute::opcode::OpCode;
 use ringkeeper::jute::reply;
+use ringkeeper::limits::QUOTAS_COUNTED_MAX;
 
 use super::server::{Server, create, multi, open_acl, path_version, set_data};
 
@@ -130,6 +131,23 @@ fn a_long_multi_is_held_against_the_quota_of_before_it() {
     let (err, body) = client.write(OpCode::MULTI, &multi(&parts));
     assert_eq!((err, &body[..4]), (Ok, &OpCode::SET_DATA.0.to_be_bytes()[..]));
     assert_eq!(client.create("/q/a", "12"), QuotaExceeded, "the limits are lower now");
+}
+
+#[test]
+fn a_multi_counts_below_a_bounded_number_of_quotas() {
+    let mut client = limited("count=-1,bytes=-1");
+    let again = [
+        (OpCode::DELETE, path_version(STATS, -1)),
+        (OpCode::CREATE, create(STATS, b"", &open_acl(31), 0)),
+    ];
+    let often =
+        |times: usize| multi(&again.iter().cloned().cycle().take(2 * times).collect::<Vec<_>>());
+    let (err, body) = client.write(OpCode::MULTI, &often(QUOTAS_COUNTED_MAX));
+    assert_eq!((err, body[..4] == OpCode::ERROR.0.to_be_bytes()), (Ok, false));
+    let before = client.server.image();
+    let more = often(QUOTAS_COUNTED_MAX + 1);
+    assert_eq!(client.write(OpCode::MULTI, &more), (MarshallingError, Vec::new()));
+    assert_eq!(client.server.image(), before);
 }
 
 #[test]

@@ -10,8 +10,9 @@ use crate::jute::opcode::OpCode;
 use crate::jute::records::Stat;
 use crate::jute::request::{self, Create};
 use crate::jute::txn;
+use crate::limits::QUOTAS_COUNTED_MAX;
 use crate::tree::acl::perms;
-use crate::tree::{Owner, TTL_MS_MAX, path};
+use crate::tree::{Owner, TTL_MS_MAX, is_counted_at, path};
 
 use super::write::{Done, Write, length};
 
@@ -86,6 +87,8 @@ impl Write<'_> {
         } else if counter == i32::MAX {
             // No sequence number is left: ZooKeeper would stop counting and forget pzxid.
             Some(ErrorCode::BadArguments)
+        } else if is_counted_at(path) && self.counted == QUOTAS_COUNTED_MAX {
+            Some(ErrorCode::MarshallingError)
         } else {
             let more = (1, i64::from(length(create.data)));
             self.quotas.check(self.tree, path, more, self.now_ms).err()
@@ -95,6 +98,7 @@ impl Write<'_> {
             return Err(err);
         }
 
+        self.counted += usize::from(is_counted_at(path));
         let acl = self.tree.intern_acl(stored_acl);
         let made = self.tree.create(path, create.data, acl, kind.owner, None);
         made.unwrap_or_else(|error| panic!("{path} was checked at {}: {error}", self.zxid));

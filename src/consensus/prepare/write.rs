@@ -89,6 +89,8 @@ pub(super) struct Write<'a> {
     pub tree: &'a mut Writer,
     pub acls: &'a mut CheckedAcls,
     pub quotas: &'a mut Enforcement,
+    /// Quotas whose counts this transaction has created.
+    pub counted: usize,
     pub changes: &'a mut Changes,
     /// The operation's record in the transaction; empty when the operation begins.
     pub record: &'a mut Vec<u8>,
@@ -339,6 +341,7 @@ impl Prepare {
             tree: &mut self.tree,
             acls: &mut self.acls,
             quotas: &mut self.quotas,
+            counted: 0,
             changes,
             record: &mut self.record,
             extended_types: self.settings.extended_types,
