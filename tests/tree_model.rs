@@ -9,11 +9,12 @@ use proptest::prelude::*;
 use ringkeeper::ids::{SessionId, Zxid};
 use ringkeeper::jute::records::{Acl, Id};
 use ringkeeper::tree::{
-    AclId, Descendants, NodeView, Owner, Reader, Registry, StoredStat, TreeError, View, Writer,
+    AclId, Descendants, NodeView, Owner, Quota, Reader, Registry, StoredStat, TreeError, View,
+    Writer,
 };
 
 /// Few paths, so that transactions meet; parents, children and grandchildren.
-const PATHS: [&str; 11] = [
+const PATHS: [&str; 20] = [
     "/a",
     "/b",
     "/a/x",
@@ -25,7 +26,17 @@ const PATHS: [&str; 11] = [
     "/a/x/1/deep",
     "/longer-name",
     "/a/x/1/deep/er",
+    "/zookeeper/quota/a",
+    "/zookeeper/quota/a/zookeeper_limits",
+    "/zookeeper/quota/a/zookeeper_stats",
+    "/zookeeper/quota/a/x",
+    "/zookeeper/quota/a/x/zookeeper_limits",
+    "/zookeeper/quota/a/x/zookeeper_stats",
+    "/zookeeper/quota/zookeeper",
+    "/zookeeper/quota/zookeeper/zookeeper_limits",
+    "/zookeeper/quota/zookeeper/zookeeper_stats",
 ];
+const QUOTA_ROOTS: [&str; 3] = ["/a", "/a/x", "/zookeeper"];
 const SESSIONS: i64 = 3;
 const READERS: usize = 4;
 
@@ -76,7 +87,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let path = 0..PATHS.len();
+    // Parents more often, for all else hangs on them.
+    let path = prop_oneof![3 => 0..PATHS.len(), 1 => 0..3usize, 1 => 11..PATHS.len()];
     prop_oneof![
         6 => Just(Step::Begin),
         8 => (path.clone(), any::<u8>(), 0..3u8, 0..8i64, prop::option::weighted(0.1, -2..9i32))
@@ -120,6 +132,26 @@ fn data(number: u8) -> Option<Vec<u8>> {
     (number != 0).then(|| vec![number; length])
 }
 
+/// As `data`; for the counts of a quota something that can be read or not.
+fn content(path: &str, number: u8) -> Option<Vec<u8>> {
+    match number % 3 {
+        _ if !path.ends_with("/zookeeper_stats") => data(number),
+        0 => None,
+        1 => Some(b"nonsense".to_vec()),
+        _ => Some(format!("count={number},bytes=-7").into_bytes()),
+    }
+}
+
+/// The counts, if that is what it is.
+fn counts(data: Option<&[u8]>) -> Option<(i64, i64)> {
+    let (count, bytes) = str::from_utf8(data?).ok()?.split_once(",bytes=")?;
+    Some((count.strip_prefix("count=")?.parse().ok()?, bytes.parse().ok()?))
+}
+
+fn is_within(path: &str, top: &str) -> bool {
+    path.strip_prefix(top).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}
+
 fn parent(path: &str) -> &str {
     match path.rfind('/') {
         Some(0) | None => "/",
@@ -157,13 +189,25 @@ struct World {
     in_transaction: bool,
 }
 
+/// A fresh tree at zxid 1, in which `/zookeeper/quota` keeps counts of its children already.
+fn fresh() -> (Writer, Registry) {
+    let (mut writer, registry) = Writer::new();
+    writer.begin(Zxid::from_bits(1), 0);
+    let path = "/zookeeper/quota/gone";
+    writer.create(path, None, AclId::OPEN, Owner::Persistent, None).unwrap();
+    writer.delete(path).unwrap();
+    writer.publish(Zxid::from_bits(1));
+    (0..4).for_each(|_| writer.reclaim());
+    (writer, registry)
+}
+
 impl World {
     fn new() -> (World, Registry) {
-        let (writer, registry) = Writer::new();
+        let (writer, registry) = fresh();
         let mut newest = Tree::new();
         copy(writer.get("/").unwrap(), &mut newest, &writer);
         let readers = (0..READERS).map(|_| registry.reader()).collect();
-        let versions = BTreeMap::from([(0, Rc::new(newest.clone()))]);
+        let versions = BTreeMap::from([(1, Rc::new(newest.clone()))]);
         let (still, in_transaction) = ([false; READERS], false);
         (World { writer, readers, still, versions, newest, in_transaction }, registry)
     }
@@ -225,20 +269,15 @@ impl World {
         self.versions.insert(zxid, Rc::new(self.newest.clone()));
     }
 
-    fn create(
-        &mut self,
-        path: &str,
-        content: u8,
-        acl_number: u8,
-        session: i64,
-        given: Option<i32>,
-    ) {
+    fn create(&mut self, path: &str, number: u8, acl_number: u8, session: i64, given: Option<i32>) {
         let owner = match session {
             0 => Owner::Container,
             session if session <= SESSIONS => Owner::Session(SessionId::from_bits(session)),
+            7 => Owner::Ttl(7),
             _ => Owner::Persistent,
         };
-        let (zxid, content) = (self.writer.newest().bits(), data(content));
+        let (zxid, content) = (self.writer.newest().bits(), content(path, number));
+        let length = content.as_ref().map_or(0, Vec::len) as i64;
         let id = self.writer.intern_acl(&acl(acl_number));
         let done = self.writer.create(path, content.as_deref(), id, owner, given);
         let expected = if !self.newest.contains_key(parent(path)) {
@@ -263,6 +302,10 @@ impl World {
             }
             let acl = acl(acl_number);
             self.newest.insert(path.to_owned(), Znode { data: content, acl, stat });
+            if path.ends_with("/zookeeper_stats") {
+                self.count(path);
+            }
+            self.charge(path, 1, length);
             Ok(())
         };
         assert_eq!(done, expected, "create {path}");
@@ -274,7 +317,8 @@ impl World {
         } else if !children(&self.newest, path).is_empty() {
             Err(TreeError::NotEmpty)
         } else {
-            self.newest.remove(path);
+            let gone = self.newest.remove(path).unwrap();
+            self.charge(path, -1, -(gone.data.map_or(0, |data| data.len()) as i64));
             let zxid = self.writer.newest().bits();
             let above = &mut self.newest.get_mut(parent(path)).unwrap().stat;
             above.pzxid = above.pzxid.max(zxid);
@@ -283,16 +327,19 @@ impl World {
         assert_eq!(self.writer.delete(path), expected, "delete {path}");
     }
 
-    fn set_data(&mut self, path: &str, content: u8) {
+    fn set_data(&mut self, path: &str, number: u8) {
         let zxid = self.writer.newest().bits();
-        let content = data(content);
+        let content = content(path, number);
         let Some(znode) = self.newest.get_mut(path) else {
             let done = self.writer.set_data(path, content.as_deref(), 1);
             return assert_eq!(done, Err(TreeError::NoNode));
         };
         let (version, mtime) = (znode.stat.version + 1, 999 + zxid);
         znode.stat = StoredStat { mzxid: zxid, mtime, version, ..znode.stat };
+        let length = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::len) as i64;
+        let more = length(&content) - length(&znode.data);
         znode.data = content.clone();
+        self.charge(path, 0, more);
         self.writer.set_data(path, content.as_deref(), version).unwrap();
     }
 
@@ -304,6 +351,30 @@ impl World {
         znode.stat.aversion += 1;
         znode.acl = acl(number);
         self.writer.set_acl(path, id, znode.stat.aversion).unwrap();
+    }
+
+    /// The counts at `path` are created: everything below their root is counted.
+    fn count(&mut self, path: &str) {
+        let root = path.strip_prefix("/zookeeper/quota").unwrap().rsplit_once('/').unwrap().0;
+        let counted = self.newest.iter().filter(|(path, _)| is_within(path, root));
+        let lengths = counted.map(|(_, znode)| znode.data.as_ref().map_or(0, Vec::len));
+        let (count, bytes) = lengths.fold((0, 0), |(count, all), bytes| (count + 1, all + bytes));
+        let text = format!("count={count},bytes={bytes}");
+        self.newest.get_mut(path).unwrap().data = Some(text.into_bytes());
+    }
+
+    /// The deepest quota root counts a change.
+    fn charge(&mut self, path: &str, znodes: i64, bytes: i64) {
+        let is_root = |root: &&&str| {
+            self.newest.contains_key(&format!("/zookeeper/quota{root}/zookeeper_limits"))
+        };
+        let roots = QUOTA_ROOTS.iter().filter(|root| is_within(path, root)).filter(is_root);
+        let Some(root) = roots.max_by_key(|root| root.len()) else { return };
+        let stats = format!("/zookeeper/quota{root}/zookeeper_stats");
+        let Some(stats) = self.newest.get_mut(&stats) else { return };
+        let Some((before, bytes_before)) = counts(stats.data.as_deref()) else { return };
+        let text = format!("count={},bytes={}", before + znodes, bytes_before + bytes);
+        stats.data = Some(text.into_bytes());
     }
 
     /// Compares everything that anybody can see.
@@ -348,6 +419,27 @@ impl World {
             ephemerals += listed.len();
         }
         assert_eq!(counts.ephemerals as usize, ephemerals);
+        let reapable = self.newest.iter().filter(|(_, node)| node.stat.ephemeral_owner < 0);
+        assert_eq!(
+            self.writer.reapable("").collect::<Vec<_>>(),
+            reapable.map(|(path, _)| path).collect::<Vec<_>>()
+        );
+        self.check_quotas();
+    }
+
+    /// The quotas of before the transaction.
+    fn check_quotas(&self) {
+        if !self.in_transaction {
+            return;
+        }
+        let before = &self.versions[&(self.writer.newest().bits() - 1)];
+        for root in QUOTA_ROOTS {
+            let at = |name| before.get(&format!("/zookeeper/quota{root}/{name}"));
+            let limits = at("zookeeper_limits").map(|limits| limits.data.as_deref());
+            let stats = at("zookeeper_stats").map(|stats| stats.data.as_deref());
+            let expected = limits.map(|limits| Quota { limits, stats });
+            assert_eq!(self.writer.quota(root), expected, "{root}");
+        }
     }
 
     /// Lets go of everything and deletes it: what is left must be what a fresh tree takes.
@@ -366,7 +458,7 @@ impl World {
         for _ in 0..4 {
             self.writer.reclaim();
         }
-        let (fresh, left) = (Writer::new().0.memory(), self.writer.memory());
+        let (fresh, left) = (fresh().0.memory(), self.writer.memory());
         assert_eq!((left.waiting, left.held, left.acls), (0, 0, fresh.acls), "{left:?}");
         // The same but for the size of the index.
         let blocks = |memory: ringkeeper::tree::TreeMemory| memory.slab.used - memory.index;
@@ -409,8 +501,10 @@ fn check_node(path: &str, node: NodeView<'_>, tree: &Tree) {
     assert_eq!(stat.data_length as usize, node.data().unwrap_or_default().len(), "{path}");
 }
 
+/// `PROPTEST_CASES` asks for more.
 fn cases() -> u32 {
-    if cfg!(miri) { 2 } else { 100 }
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    asked.unwrap_or(if cfg!(miri) { 2 } else { 100 })
 }
 
 proptest! {

@@ -30,31 +30,63 @@ fn acl() -> impl Strategy<Value = Vec<Acl>> {
     ]
 }
 
-/// A write that may stand in a multi.
-fn part() -> impl Strategy<Value = (OpCode, Vec<u8>)> {
-    let data = prop::collection::vec(any::<u8>(), 0..20);
+/// These, and what makes quotas of two of them.
+fn any_path() -> impl Strategy<Value = String> {
+    let of_quotas = prop::sample::select(vec![
+        "/zookeeper/quota/a",
+        "/zookeeper/quota/a/zookeeper_limits",
+        "/zookeeper/quota/a/zookeeper_stats",
+        "/zookeeper/quota/a/b",
+        "/zookeeper/quota/a/b/zookeeper_limits",
+        "/zookeeper/quota/a/b/zookeeper_stats",
+    ]);
+    prop_oneof![2 => path(), 1 => of_quotas.prop_map(str::to_owned)]
+}
+
+/// Anything, or the text of a quota.
+fn data() -> impl Strategy<Value = Vec<u8>> {
+    let texts = vec![
+        "count=3,bytes=30",
+        "count=-1,bytes=-1=;byteHardLimit=40;countHardLimit=4",
+        "count=9223372036854775807,bytes=-9223372036854775808",
+    ];
     prop_oneof![
-        4 => (path(), data.clone(), acl(), 0..4)
-            .prop_map(|(p, d, a, flags)| (OpCode::CREATE, create(&p, &d, &a, flags))),
-        1 => (path(), data.clone(), acl())
-            .prop_map(|(p, d, a)| (OpCode::CREATE2, create(&p, &d, &a, 0))),
-        1 => path().prop_map(|p| (OpCode::CREATE_CONTAINER, create(&p, b"", &open_acl(31), 4))),
-        1 => path().prop_map(|p| {
-            let ttl = 1_000_i64.to_be_bytes();
-            (OpCode::CREATE_TTL, [create(&p, b"", &open_acl(31), 5), ttl.to_vec()].concat())
-        }),
-        3 => (path(), data, version()).prop_map(|(p, d, v)| (OpCode::SET_DATA, set_data(&p, &d, v))),
-        2 => (path(), version()).prop_map(|(p, v)| (OpCode::DELETE, path_version(&p, v))),
-        1 => (path(), version()).prop_map(|(p, v)| (OpCode::CHECK, path_version(&p, v))),
+        2 => prop::collection::vec(any::<u8>(), 0..20),
+        1 => prop::sample::select(texts).prop_map(|text| text.as_bytes().to_vec()),
     ]
 }
 
-fn write() -> impl Strategy<Value = (OpCode, Vec<u8>)> {
+/// A write that may stand in a multi.
+fn part(path: BoxedStrategy<String>) -> BoxedStrategy<(OpCode, Vec<u8>)> {
     prop_oneof![
-        6 => part().prop_filter("a check stands in a multi", |(op, _)| *op != OpCode::CHECK),
-        1 => (path(), acl(), version()).prop_map(|(p, a, v)| (OpCode::SET_ACL, set_acl(&p, &a, v))),
-        2 => prop::collection::vec(part(), 0..5).prop_map(|parts| (OpCode::MULTI, multi(&parts))),
+        4 => (path.clone(), data(), acl(), 0..4)
+            .prop_map(|(p, d, a, flags)| (OpCode::CREATE, create(&p, &d, &a, flags))),
+        1 => (path.clone(), data(), acl())
+            .prop_map(|(p, d, a)| (OpCode::CREATE2, create(&p, &d, &a, 0))),
+        1 => path
+            .clone()
+            .prop_map(|p| (OpCode::CREATE_CONTAINER, create(&p, b"", &open_acl(31), 4))),
+        1 => path.clone().prop_map(|p| {
+            let ttl = 1_000_i64.to_be_bytes();
+            (OpCode::CREATE_TTL, [create(&p, b"", &open_acl(31), 5), ttl.to_vec()].concat())
+        }),
+        3 => (path.clone(), data(), version())
+            .prop_map(|(p, d, v)| (OpCode::SET_DATA, set_data(&p, &d, v))),
+        2 => (path.clone(), version()).prop_map(|(p, v)| (OpCode::DELETE, path_version(&p, v))),
+        1 => (path, version()).prop_map(|(p, v)| (OpCode::CHECK, path_version(&p, v))),
     ]
+    .boxed()
+}
+
+fn write(path: BoxedStrategy<String>) -> BoxedStrategy<(OpCode, Vec<u8>)> {
+    let part = part(path.clone());
+    prop_oneof![
+        6 => part.clone().prop_filter("a check stands in a multi", |(op, _)| *op != OpCode::CHECK),
+        1 => (path, acl(), version())
+            .prop_map(|(p, a, v)| (OpCode::SET_ACL, set_acl(&p, &a, v))),
+        2 => prop::collection::vec(part, 0..5).prop_map(|parts| (OpCode::MULTI, multi(&parts))),
+    ]
+    .boxed()
 }
 
 fn fresh() -> (Server, SessionId) {
@@ -62,6 +94,46 @@ fn fresh() -> (Server, SessionId) {
     server.define(0, &[]);
     let session = server.open(1, 30_000);
     (server, session)
+}
+
+/// What a server goes through.
+#[derive(Clone, Debug)]
+enum Step {
+    Write(OpCode, Vec<u8>),
+    /// Two rounds of looking for containers and TTL znodes.
+    Reap,
+    /// The session ends, and the next one begins.
+    NextSession,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => write(any_path().boxed()).prop_map(|(op, body)| Step::Write(op, body)),
+        1 => Just(Step::Reap),
+        1 => Just(Step::NextSession),
+    ]
+}
+
+/// The image with the counts of all quotas as a start counts them: each root for itself.
+fn recounted(image: Image) -> Image {
+    let within = |path: &str, top: &str| {
+        path.strip_prefix(top).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    };
+    let mut counted = image.clone();
+    for (path, data, ..) in &mut counted {
+        let of = |path: &str| path.strip_suffix("/zookeeper_stats").map(str::to_owned);
+        let Some(quota) = of(path) else { continue };
+        let limits = format!("{quota}/zookeeper_limits");
+        if !image.iter().any(|(path, ..)| *path == limits) {
+            continue;
+        }
+        let root = quota.strip_prefix("/zookeeper/quota").unwrap();
+        let below: Vec<_> = image.iter().filter(|(path, ..)| within(path, root)).collect();
+        let bytes: usize =
+            below.iter().map(|(_, data, ..)| data.as_ref().map_or(0, Vec::len)).sum();
+        *data = Some(format!("count={},bytes={bytes}", below.len()).into_bytes());
+    }
+    counted
 }
 
 /// The image without what tells one zxid from another: a multi has one, its operations alone have
@@ -91,35 +163,60 @@ fn errors(body: &[u8]) -> Vec<i32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::default())]
 
     #[test]
-    fn the_log_makes_the_same_state_again(writes in prop::collection::vec(write(), 0..40)) {
-        let (mut server, session) = fresh();
-        let mut committed = server.committed();
-        for (op, body) in &writes {
+    fn the_log_makes_the_same_state_again(steps in prop::collection::vec(step(), 0..60)) {
+        let (mut server, mut session) = fresh();
+        for step in &steps {
+            let (op, body) = match step {
+                Step::Write(op, body) => (op, body),
+                Step::Reap => {
+                    server.reap_until(server.now_ms + 120_000);
+                    continue;
+                }
+                Step::NextSession => {
+                    server.write((1, session, 1), OpCode::CLOSE_SESSION, 0, b"").unwrap();
+                    session = server.open(1, 30_000);
+                    continue;
+                }
+            };
             let before = server.image();
+            let committed = server.committed();
             let reply = server.write((1, session, 1), *op, 0, body).unwrap();
             prop_assert_eq!(reply.zxid, committed.next(), "every write uses up one zxid");
-            committed = reply.zxid;
             if reply.err != ErrorCode::Ok {
                 prop_assert_eq!(server.image(), before, "{:?} failed and left a trace", op);
             }
         }
         let after = server.restarted();
-        prop_assert_eq!(after.image(), server.image());
+        prop_assert_eq!(after.image(), recounted(server.image()));
         prop_assert_eq!(after.sessions(), server.sessions());
         prop_assert_eq!(after.committed(), server.committed());
     }
 
     #[test]
     fn a_multi_is_its_operations_in_order_or_nothing(
-        before in prop::collection::vec(write(), 0..10),
-        parts in prop::collection::vec(part(), 1..6),
+        before in prop::collection::vec(write(path().boxed()), 0..10),
+        parts in prop::collection::vec(part(path().boxed()), 1..6),
     ) {
         let (mut whole, session) = fresh();
         let (mut single, same) = fresh();
         prop_assert_eq!(session, same);
+        // Hard limits are held against the counts before the whole, or before each.
+        let quotas = [
+            ("/zookeeper/quota/a", ""),
+            ("/zookeeper/quota/a/zookeeper_limits", "count=1,bytes=1"),
+            ("/zookeeper/quota/a/zookeeper_stats", ""),
+            ("/zookeeper/quota/a/b", ""),
+            ("/zookeeper/quota/a/b/zookeeper_limits", ""),
+            ("/zookeeper/quota/a/b/zookeeper_stats", ""),
+        ];
+        for (path, data) in quotas {
+            let body = create(path, data.as_bytes(), &open_acl(31), 0);
+            whole.write((1, session, 1), OpCode::CREATE, 0, &body).unwrap();
+            single.write((1, session, 1), OpCode::CREATE, 0, &body).unwrap();
+        }
         for (op, body) in &before {
             whole.write((1, session, 1), *op, 0, body);
             single.write((1, session, 1), *op, 0, body);
@@ -153,12 +250,12 @@ proptest! {
                 prop_assert_eq!(errors(&reply.body), expected);
             }
         }
-        prop_assert_eq!(whole.restarted().image(), whole.image());
+        prop_assert_eq!(whole.restarted().image(), recounted(whole.image()));
     }
 
     #[test]
     fn the_counts_of_a_quota_are_those_of_the_tree(
-        writes in prop::collection::vec(write(), 1..40),
+        writes in prop::collection::vec(write(path().boxed()), 1..40),
         committed in 1..10_usize,
     ) {
         const STATS: &str = "/zookeeper/quota/a/zookeeper_stats";
