@@ -137,8 +137,8 @@ pub const PROPOSALS_WAITING_MAX: usize = 1 << 21;
 pub const SESSIONS_MAX: usize = 1_000_000;
 
 /// Entries in the ACL list of one request, and in what is stored for it, where `auth` has become
-/// the ids of the client. More is answered INVALIDACL: duplicates are found by comparing each with
-/// each.
+/// the ids of the client. More is answered INVALIDACL: every permission check may have to look at
+/// all of them.
 pub const ACL_ENTRIES_MAX: usize = 1000;
 
 /// Bytes of an ACL list as it is stored, in jute. More: as above.

@@ -1,12 +1,20 @@
 //! Who may do what: the permission check, and the checking of ACL lists that clients send. Pure;
 //! called by reactors for reads and by the consensus core for writes.
 
+use std::collections::HashSet;
+
 use thiserror::Error;
 
 use super::ip;
 use super::scheme::{Scheme, Schemes};
 use crate::jute::records::{Acl, Id};
 use crate::limits::{ACL_BYTES_MAX, ACL_ENTRIES_MAX};
+
+/// Pairs of an entry and an id that are compared one by one; above, hashing is faster.
+const PAIRS_MAX: usize = 128;
+
+/// Entries of a list that are compared with each other to find duplicates; above, as for pairs.
+const COMPARED_MAX: usize = 8;
 
 /// What the configuration says about ACLs.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +56,9 @@ impl Rules {
         if self.skip_acl || acl.is_empty() || ids.iter().any(|id| id.scheme == "super") {
             return true;
         }
+        if acl.len() * ids.len() > PAIRS_MAX {
+            return self.allow_among_many(acl, perm, ids);
+        }
         acl.iter().filter(|entry| entry.perms & perm != 0).any(|entry| {
             let Id { scheme, id } = &entry.id;
             if scheme == "world" && id == "anyone" {
@@ -56,6 +67,37 @@ impl Rules {
             let Some(scheme) = self.schemes.named(scheme) else { return false };
             let own = ids.iter().filter(|of| of.scheme == scheme.name());
             own.map(|of| of.id.as_str()).any(|of| self.matches(scheme, of, id))
+        })
+    }
+
+    /// As `allow`, for long lists: comparing each entry with each id would take a millisecond, and
+    /// one multiRead may ask for ten thousands of znodes.
+    fn allow_among_many(&self, acl: &[Acl], perm: i32, ids: &[Id]) -> bool {
+        let equal: HashSet<&Id> = ids.iter().collect();
+        // The ids that may be meant by an entry that does not equal them.
+        let special = |of: &&Id| match self.schemes.named(&of.scheme) {
+            Some(Scheme::Ip) => true,
+            Some(Scheme::Sasl) => of.id == "super" || self.any_sasl_user.is_some(),
+            Some(Scheme::X509) => self.x509_super_user.as_ref() == Some(&of.id),
+            Some(Scheme::Digest | Scheme::Ensemble) | None => false,
+        };
+        let mut special: Vec<&Id> = ids.iter().filter(special).collect();
+        // To `any_sasl_user` all users are the same; "super" stands for all of them.
+        let mut has_user = false;
+        special.sort_by_key(|of| of.id != "super");
+        special.retain(|of| of.scheme != "sasl" || !std::mem::replace(&mut has_user, true));
+        acl.iter().filter(|entry| entry.perms & perm != 0).any(|entry| {
+            let Id { scheme, id } = &entry.id;
+            if scheme == "world" && id == "anyone" {
+                return true;
+            }
+            let Some(scheme) = self.schemes.named(scheme) else { return false };
+            let is_own = scheme != Scheme::Ip && scheme != Scheme::Ensemble;
+            is_own && equal.contains(&entry.id)
+                || special
+                    .iter()
+                    .filter(|of| of.scheme == scheme.name())
+                    .any(|of| self.matches(scheme, &of.id, id))
         })
     }
 
@@ -79,13 +121,17 @@ impl Rules {
     /// An empty list; an unknown scheme; an id that its scheme does not take; `auth` without any;
     /// more than `ACL_ENTRIES_MAX` entries or `ACL_BYTES_MAX` bytes to be stored.
     pub fn check_list(&self, sent: &[Acl], ids: &[Id]) -> Result<Vec<Acl>, InvalidAcl> {
-        let mut unique: Vec<&Acl> = Vec::new();
+        let mut seen: HashSet<&Acl> = HashSet::new();
         let mut stored = Stored::default();
         for (index, entry) in sent.iter().enumerate() {
-            if unique.contains(&entry) {
+            let again = if sent.len() <= COMPARED_MAX {
+                sent[..index].contains(entry)
+            } else {
+                !seen.insert(entry)
+            };
+            if again {
                 continue;
             }
-            unique.push(entry);
             let invalid = InvalidAcl { entry: index };
             if entry.id.scheme == "auth" {
                 let before = stored.list.len();
@@ -337,5 +383,51 @@ mod tests {
         let told: Vec<_> = Rules::default().who_am_i(&ids).collect();
         assert_eq!(told, [("super", ""), ("digest", "bob"), ("ip", "::1"), ("sasl", "")]);
         assert_eq!(all().who_am_i(&ids).last(), Some(("sasl", "bob")));
+    }
+
+    #[test]
+    fn a_long_list_loses_duplicates_as_a_short_one_does() {
+        let sent: Vec<Acl> =
+            (0..100).map(|at| entry(1 + at % 2, "digest", &format!("u{}:x", at % 20))).collect();
+        let stored = check_list(&sent, &[]).unwrap();
+        assert_eq!(stored, sent[..20]);
+    }
+
+    #[test]
+    fn of_a_long_list_every_entry_counts() {
+        let ids: Vec<Id> = (0..64).map(|at| id("digest", &format!("u:{at:09}"))).collect();
+        let mut acl: Vec<Acl> =
+            (0..1000).map(|at| entry(31, "digest", &format!("v:{at:09}"))).collect();
+        assert!(!allows(&acl, perms::READ, &ids));
+        acl[999].id.id = "u:000000063".to_owned();
+        assert!(allows(&acl, perms::READ, &ids));
+        acl[999].perms = 31 ^ perms::READ;
+        assert!(!allows(&acl, perms::READ, &ids));
+        assert!(allows(&acl, perms::WRITE, &ids));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn long_lists_allow_what_short_ones_do(
+            acl in proptest::collection::vec((0_i32..32, 0..6_usize, 0..6_usize), 1..8),
+            ids in proptest::collection::vec((0..6_usize, 0..6_usize), 0..5),
+            any: bool,
+            root: bool,
+        ) {
+            const SCHEMES: [&str; 6] = ["world", "ip", "digest", "sasl", "x509", "ensemble"];
+            const NAMES: [&str; 6] = ["anyone", "10.0.0.1", "10.0.0.0/8", "super", "bob", "CN=a"];
+            let rules = Rules {
+                any_sasl_user: any.then(|| "bob".to_owned()),
+                x509_super_user: root.then(|| "CN=a".to_owned()),
+                ..all()
+            };
+            let acl: Vec<Acl> =
+                acl.iter().map(|it| entry(it.0, SCHEMES[it.1], NAMES[it.2])).collect();
+            let ids: Vec<Id> = ids.iter().map(|it| id(SCHEMES[it.0], NAMES[it.1])).collect();
+            for perm in [perms::READ, perms::ADMIN] {
+                let allowed = rules.allow(&acl, perm, &ids);
+                proptest::prop_assert_eq!(rules.allow_among_many(&acl, perm, &ids), allowed);
+            }
+        }
     }
 }
