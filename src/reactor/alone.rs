@@ -20,15 +20,21 @@ use super::connection::Halts;
 use super::read::undecodable;
 use super::serve::{Reactor, Served};
 
-/// Steps through the tree that one turn takes for a count: some hundred microseconds when nothing
-/// is in the cache.
+/// Steps through the tree that one turn takes for counts at once, and again for those that wait:
+/// some hundred microseconds when nothing is in the cache.
 const COUNTED_PER_TURN: usize = 2048;
 
-/// Counts that take more than one turn, one after the other.
-#[derive(Default)]
+/// Steps that any count takes, so that even what is small is not free.
+const STEPS_MIN: usize = 16;
+
+/// Counts that are not done at once, one after the other. Those whose client has gone may be among
+/// them; there are never more of them than twice the connections.
 pub(super) struct Counting {
     waiting: VecDeque<Count>,
     current: Option<(Count, Progress)>,
+    /// Steps that this turn may still take at once: whoever asks again and again for what is
+    /// counted at once must not hold the others up.
+    steps_left: usize,
     /// Kept from count to count; none before the first.
     reader: Option<tree::Reader>,
 }
@@ -46,6 +52,17 @@ enum Progress {
         number: Option<u64>,
         at: Zxid,
     },
+}
+
+impl Default for Counting {
+    fn default() -> Counting {
+        Counting {
+            waiting: VecDeque::new(),
+            current: None,
+            steps_left: COUNTED_PER_TURN,
+            reader: None,
+        }
+    }
 }
 
 impl Counting {
@@ -128,17 +145,30 @@ impl Reactor {
         if !self.settings.auth.rules.allow(node.acl(), perms::READ, ids) {
             return self.answer_alone(slot, header, Err(ErrorCode::NoAuth));
         }
-        match node.descendants(COUNTED_PER_TURN) {
+        let steps = self.counting.steps_left;
+        match node.descendants(steps) {
             Descendants::Counted(number) => {
+                let taken = usize::try_from(number).unwrap_or(steps).saturating_mul(2);
+                self.counting.steps_left = steps.saturating_sub(taken.max(STEPS_MIN));
                 self.answer_alone(slot, header, Ok(total(path, number)))
             }
             Descendants::TooMany => {
-                let conn = self.connections.at(slot).id;
-                self.counting.waiting.push_back(Count { conn, xid: header.xid, path: path.into() });
+                self.counting.steps_left = 0;
+                self.count_later(slot, header.xid, path.into());
                 self.stands_alone(slot, header);
                 Served::Yes
             }
         }
+    }
+
+    fn count_later(&mut self, slot: u32, xid: i32, path: Box<str>) {
+        if self.counting.waiting.len() >= 2 * self.connections.len() {
+            // A connection has one count at most, so at least half of these wait for nobody.
+            let connections = &mut self.connections;
+            self.counting.waiting.retain(|count| connections.get(count.conn).is_some());
+        }
+        let conn = self.connections.at(slot).id;
+        self.counting.waiting.push_back(Count { conn, xid, path });
     }
 
     /// Answers with a number or an error; nothing before it waits.
@@ -165,19 +195,10 @@ impl Reactor {
         Served::Yes
     }
 
-    /// Does a turn's piece of the counts that take long.
+    /// Does a turn's piece of the counts that are not done at once.
     pub(super) fn go_on_counting(&mut self) {
-        let (count, progress) = match self.counting.current.take() {
-            Some(current) => current,
-            None => {
-                let Some(count) = self.counting.waiting.pop_front() else { return };
-                if self.connections.get(count.conn).is_none() {
-                    return;
-                }
-                let progress = self.begin_census(&count.path);
-                (count, progress)
-            }
-        };
+        self.counting.steps_left = COUNTED_PER_TURN;
+        let Some((count, progress)) = self.next_count() else { return };
         let progress = match progress {
             Progress::Going(mut census) => match census.go_on(COUNTED_PER_TURN) {
                 None => Progress::Going(census),
@@ -200,6 +221,25 @@ impl Reactor {
                 self.complete(count.conn, count.xid, err, body);
             }
             progress => self.counting.current = Some((count, progress)),
+        }
+    }
+
+    /// The count to go on with. Those whose client has gone are given up.
+    fn next_count(&mut self) -> Option<(Count, Progress)> {
+        if let Some((count, progress)) = self.counting.current.take() {
+            if self.connections.get(count.conn).is_some() {
+                return Some((count, progress));
+            }
+            if let Progress::Going(census) = progress {
+                self.counting.reader = Some(census.into_reader());
+            }
+        }
+        loop {
+            let count = self.counting.waiting.pop_front()?;
+            if self.connections.get(count.conn).is_some() {
+                let progress = self.begin_census(&count.path);
+                return Some((count, progress));
+            }
         }
     }
 
@@ -367,6 +407,54 @@ mod tests {
         fixture.reactor.resume();
         assert!(!fixture.reactor.has_work());
         assert_eq!(numbers(&mut fixture, client), [(1, -101, None)]);
+    }
+
+    #[test]
+    fn who_asks_again_and_again_does_not_hold_the_others_up() {
+        let mut fixture = Fixture::new();
+        let count = COUNTED_PER_TURN / 8;
+        plant(&mut fixture, count);
+        let client = fixture.client();
+        let burst: Vec<u8> = (0..100).flat_map(|xid| number_below(xid, "/many")).collect();
+        fixture.reactor.receive(client.slot, &burst);
+        let mut answered = fixture.frames(client).len();
+        assert!((1..=8).contains(&answered), "{answered} in one turn");
+        let leaves: Vec<u8> = (0..1000).flat_map(|xid| number_below(xid, "/many/1")).collect();
+        fixture.reactor.receive(client.slot, &leaves);
+        let mut turns = 0;
+        while fixture.reactor.has_work() {
+            turns += 1;
+            assert!(turns < 1000, "it never ends");
+            fixture.reactor.resume();
+            fixture.reactor.go_on_with_long_work();
+            let now = fixture.frames(client).len();
+            assert!(now <= COUNTED_PER_TURN / STEPS_MIN + 1, "{now} in one turn");
+            answered += now;
+        }
+        assert_eq!(answered, 1100);
+        assert!(turns > 10, "all in {turns} turns");
+    }
+
+    #[test]
+    fn nobody_counts_for_clients_that_are_gone() {
+        let mut fixture = Fixture::new();
+        plant(&mut fixture, 20 * COUNTED_PER_TURN);
+        for _ in 0..30 {
+            let client = fixture.client();
+            fixture.reactor.receive(client.slot, &number_below(1, "/many"));
+            fixture.reactor.go_on_with_long_work();
+            fixture.reactor.close_now(client.slot);
+            fixture.departures();
+            fixture.reactor.gone(client.slot);
+            assert!(fixture.reactor.counting.waiting.len() <= 2, "they pile up");
+        }
+        fixture.reactor.go_on_with_long_work();
+        assert!(!fixture.reactor.has_long_work());
+        let client = fixture.client();
+        fixture.reactor.receive(client.slot, &number_below(1, "/many"));
+        (0..60).for_each(|_| fixture.reactor.go_on_with_long_work());
+        let expected = [(1, 0, Some(20 * COUNTED_PER_TURN as i32))];
+        assert_eq!(numbers(&mut fixture, client), expected);
     }
 
     #[test]
