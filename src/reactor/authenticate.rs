@@ -12,6 +12,7 @@ use crate::jute::opcode::OpCode;
 use crate::jute::records::Id;
 use crate::jute::reply;
 use crate::jute::request::Header;
+use crate::limits::{SUBMISSION_BYTES_MAX, SUBMISSION_ENTRIES_MAX};
 
 use super::serve::Reactor;
 
@@ -99,11 +100,15 @@ impl Reactor {
         }
         connection.admitted = self.settings.auth.admits(&all);
         let new = self.identities.acquire(&all, &mut self.submission);
+        let bytes: usize = all.iter().map(|id| id.scheme.len() + id.id.len()).sum();
         let old = std::mem::replace(&mut connection.identity, new);
         if connection.pipeline.is_empty() || old == new {
             self.identities.release(old, &mut self.submission);
         } else {
             connection.old_identities.push(old);
+        }
+        if bytes > ENTRY_BYTES_SHARE {
+            self.seal();
         }
         Ok(())
     }
@@ -129,6 +134,10 @@ impl Reactor {
         self.counters.packets_sent += 1;
     }
 }
+
+/// Bytes that an entry may add to a submission besides a request. More: the submission is complete,
+/// so that neither its entries nor its bytes grow beyond their bounds.
+const ENTRY_BYTES_SHARE: usize = SUBMISSION_BYTES_MAX / SUBMISSION_ENTRIES_MAX;
 
 /// A token that is null, as a reply's body.
 const NO_TOKEN: &[u8] = &(-1i32).to_be_bytes();
@@ -159,9 +168,12 @@ mod tests {
     use crate::auth::secret::Secret;
     use crate::ids::ConnId;
     use crate::jute::opcode::OpCode;
-    use crate::limits::AUTH_ID_BYTES_MAX;
+    use crate::limits::{AUTH_ID_BYTES_MAX, SUBMISSIONS_SEALED_MAX};
+    use crate::reactor::connection::Stage;
     use crate::reactor::depart::Leave;
-    use crate::reactor::fixture::{Fixture, Frame, digest_id, request, settings, watching};
+    use crate::reactor::fixture::{
+        Fixture, Frame, connect_frame, digest_id, request, settings, watching,
+    };
     use crate::reactor::settings::Settings;
 
     fn with(policy: Policy) -> Fixture {
@@ -261,9 +273,43 @@ mod tests {
         let client = fixture.client();
         for number in 0..100 {
             fixture.reactor.receive(client.slot, &auth("digest", &format!("u{number}:p")));
+            fixture.submitted();
         }
         assert_eq!(fixture.frames(client).last().unwrap().err, -115);
         assert_eq!(gone(&mut fixture), [client.slot]);
+    }
+
+    /// While the consensus core is at a standstill, clients must not fill the memory with what it
+    /// is to be told.
+    #[test]
+    fn who_authenticates_or_connects_waits_while_the_consensus_core_has_no_room() {
+        let mut fixture = Fixture::new();
+        let clients: Vec<_> = (0..20).map(|_| fixture.client()).collect();
+        for (index, client) in clients.iter().enumerate() {
+            let user = "u".repeat(900);
+            let burst = (0..20).flat_map(|at| auth("digest", &format!("{user}{index}-{at}:p")));
+            fixture.reactor.receive(client.slot, &burst.collect::<Vec<u8>>());
+        }
+        let late = fixture.connected();
+        fixture.reactor.receive(late.slot, &connect_frame(0, 0, None));
+        fixture.reactor.seal();
+        let sealed = fixture.reactor.sealed.len();
+        assert!(sealed <= SUBMISSIONS_SEALED_MAX + 1, "{sealed} submissions wait");
+        assert_eq!(fixture.reactor.connections.at(late.slot).stage, Stage::Greeting);
+        let mut turns = 0;
+        let mut opens = 0;
+        while fixture.reactor.is_blocked() {
+            turns += 1;
+            let entries = fixture.entries();
+            opens += entries.iter().filter(|name| *name == "OpenSession").count();
+            fixture.reactor.resume();
+            fixture.reactor.seal();
+        }
+        assert!(turns > 20 && opens == 1, "{turns} turns, {opens} sessions");
+        for client in clients {
+            let answers = fixture.frames(client);
+            assert_eq!((answers.len(), answers[19].err), (20, 0));
+        }
     }
 
     #[test]

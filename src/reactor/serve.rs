@@ -265,7 +265,9 @@ impl Reactor {
     }
 
     fn frame(&mut self, slot: u32, body: &[u8]) -> Served {
-        match self.connections.at(slot).stage {
+        let stage = self.connections.at(slot).stage;
+        match stage {
+            Stage::Greeting if !self.may_submit(slot, 0) => return Served::Later,
             Stage::Greeting => self.greet(slot, body),
             Stage::Open { session, .. } => return self.request(slot, session, body),
             Stage::Opening { .. } | Stage::Leaving(_) => unreachable!("is not read"),
@@ -304,6 +306,8 @@ impl Reactor {
             OpCode::SYNC => self.sync(slot, session, frame, header, body),
             OpCode::GET_EPHEMERALS => self.get_ephemerals(slot, session, header, body),
             OpCode::GET_ALL_CHILDREN_NUMBER => self.get_all_children_number(slot, header, body),
+            // The consensus core is told of new ids.
+            OpCode::AUTH | OpCode::SASL if !self.may_submit(slot, 0) => Served::Later,
             OpCode::AUTH => {
                 self.authenticate(slot, header, body);
                 Served::Yes
