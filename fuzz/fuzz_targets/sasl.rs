@@ -1,0 +1,10 @@
+//! `cargo +nightly fuzz run sasl`: responses to a DIGEST-MD5 challenge.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+#[path = "../authenticate_anyone.rs"]
+#[allow(dead_code, reason = "the other target's half")]
+mod authenticate_anyone;
+
+fuzz_target!(|data: &[u8]| authenticate_anyone::respond(data));
