@@ -365,6 +365,12 @@ fn unexpected(what: &str, answer: &Answer) -> io::Error {
 fn decode(code: i32, body: &mut Decoder<'_>) -> io::Result<Answer> {
     Ok(match code {
         opcode::CREATE | opcode::SYNC => Answer::Path(body.string()?),
+        // So is answered what makes a container in a multi.
+        opcode::CREATE2 => {
+            let path = body.string()?;
+            body.stat()?;
+            Answer::Path(path)
+        }
         opcode::SET_DATA | opcode::EXISTS => Answer::Stat(body.stat()?),
         opcode::GET_DATA => {
             let data = body.bytes()?.to_vec();

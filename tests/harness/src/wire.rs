@@ -7,6 +7,7 @@ use std::io;
 #[allow(missing_docs)]
 pub mod opcode {
     pub const CREATE: i32 = 1;
+    pub const CREATE2: i32 = 15;
     pub const DELETE: i32 = 2;
     pub const EXISTS: i32 = 3;
     pub const GET_DATA: i32 = 4;
