@@ -197,20 +197,26 @@ static void multi(zhandle_t *zh) {
 }
 
 static void on_auth(int rc, const void *context) {
-    *(volatile int *)context = rc == ZOK ? 1 : -1;
+    *(volatile int *)context = rc == ZOK ? 1 : rc;
 }
 
-static void acls(zhandle_t *zh, zhandle_t *other) {
+/* What a client that authenticates so is told; 1 for ZOK. */
+static int authenticate(zhandle_t *zh, const char *scheme, const char *auth) {
     volatile int done = 0;
-    char buffer[64];
-    int length = sizeof buffer;
-    struct Stat stat;
-    MUST(zoo_add_auth(zh, "digest", "owner:secret", 12, on_auth, (const void *)&done) == ZOK);
+    int length = (int)strlen(auth);
+    MUST(zoo_add_auth(zh, scheme, auth, length, on_auth, (const void *)&done) == ZOK);
     for (int waited = 0; done == 0; waited += 5) {
         MUST(waited < PATIENCE_MS);
         usleep(5000);
     }
-    MUST(done == 1);
+    return done;
+}
+
+static void acls(zhandle_t *zh, zhandle_t *other) {
+    char buffer[64];
+    int length = sizeof buffer;
+    struct Stat stat;
+    MUST(authenticate(zh, "digest", "owner:secret") == 1);
     MUST(zoo_create(zh, "/c/mine", "s", 1, &ZOO_CREATOR_ALL_ACL, 0, NULL, 0) == ZOK);
     MUST(zoo_get(other, "/c/mine", 0, buffer, &length, &stat) == ZNOAUTH);
     MUST(zoo_set(other, "/c/mine", "t", 1, -1) == ZNOAUTH);
@@ -220,6 +226,42 @@ static void acls(zhandle_t *zh, zhandle_t *other) {
     deallocate_ACL_vector(&acl);
     MUST(zoo_set_acl(zh, "/c/mine", 0, &ZOO_OPEN_ACL_UNSAFE) == ZOK);
     MUST(zoo_set(other, "/c/mine", "t", 1, -1) == ZOK);
+}
+
+/* Digest, ip and world in one ACL; who else may read sees no digests; what no ACL may hold. */
+static void strangers(zhandle_t *zh, const char *hosts) {
+    char buffer[64];
+    int length = sizeof buffer;
+    struct Stat stat;
+    struct ACL entries[] = {{ZOO_PERM_READ, {"world", "anyone"}},
+                            {ZOO_PERM_WRITE, {"ip", "127.0.0.0/8"}},
+                            {ZOO_PERM_ALL, {"auth", ""}}};
+    struct ACL_vector mixed = {3, entries}, acl;
+    MUST(zoo_create(zh, "/c/mixed", "s", 1, &mixed, 0, NULL, 0) == ZOK);
+    MUST(zoo_create(zh, "/c/hidden", "s", 1, &ZOO_CREATOR_ALL_ACL, 0, NULL, 0) == ZOK);
+    zhandle_t *other = connect_to(hosts, 8000);
+    MUST(authenticate(other, "digest", "owner:guess") == 1);
+    MUST(zoo_get(other, "/c/hidden", 0, buffer, &length, &stat) == ZNOAUTH);
+    MUST(zoo_exists(other, "/c/hidden", 0, &stat) == ZNOAUTH);
+    MUST(zoo_get_acl(other, "/c/hidden", &acl, &stat) == ZNOAUTH);
+    MUST(zoo_set(other, "/c/mixed", "t", 1, -1) == ZOK);
+    MUST(zoo_create(other, "/c/mixed/d", "", 0, &ZOO_OPEN_ACL_UNSAFE, 0, NULL, 0) == ZNOAUTH);
+    MUST(zoo_set_acl(other, "/c/mixed", -1, &ZOO_OPEN_ACL_UNSAFE) == ZNOAUTH);
+    MUST(zoo_get_acl(other, "/c/mixed", &acl, &stat) == ZOK && acl.count == 3);
+    MUST(strcmp(acl.data[2].id.scheme, "digest") == 0 && strcmp(acl.data[2].id.id, "owner:x") == 0);
+    deallocate_ACL_vector(&acl);
+    MUST(authenticate(other, "digest", "owner:secret") == 1);
+    length = sizeof buffer;
+    MUST(zoo_get(other, "/c/hidden", 0, buffer, &length, &stat) == ZOK && length == 1);
+    MUST(zoo_get_acl(other, "/c/mixed", &acl, &stat) == ZOK && acl.count == 3);
+    MUST(strlen(acl.data[2].id.id) == strlen("owner:") + 28);
+    deallocate_ACL_vector(&acl);
+    entries[1].id.id = "127.0.0.1/33";
+    MUST(zoo_set_acl(other, "/c/mixed", -1, &mixed) == ZINVALIDACL);
+    MUST(zoo_delete(other, "/c/hidden", -1) == ZOK && zoo_delete(other, "/c/mixed", -1) == ZOK);
+    MUST(authenticate(other, "nosuch", "x") == ZAUTHFAILED);
+    MUST(zoo_state(other) == ZOO_AUTH_FAILED_STATE);
+    zookeeper_close(other);
 }
 
 /* The lock of the recipes: the lowest sequential ephemeral holds it, the next one watches it. */
@@ -273,6 +315,7 @@ int main(int argc, char **argv) {
     removed_watches(zh, other);
     multi(zh);
     acls(zh, other);
+    strangers(zh, argv[1]);
     lock(zh, argv[1]);
     reconnect(zh, other);
     MUST(zookeeper_close(other) == ZOK);
