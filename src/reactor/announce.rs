@@ -14,6 +14,7 @@ use crate::tree::acl::perms;
 use crate::tree::path;
 
 use super::connection::{Halts, Stage};
+use super::open::read_only_byte;
 use super::serve::Reactor;
 use super::watched_paths::order;
 use super::watches::WatchKind;
@@ -203,9 +204,9 @@ impl Reactor {
         match &completed.path {
             // A connect response in place of a reply, as ZooKeeper has it.
             _ if completed.op == OpCode::CREATE_SESSION && err == ErrorCode::Ok => {
-                if let Stage::Open { session, timeout_ms } = connection.stage {
+                if let Stage::Open { session, timeout_ms, read_only } = connection.stage {
                     let password = session.password();
-                    reply::connect(out, timeout_ms, session, &password, Some(false));
+                    reply::connect(out, timeout_ms, session, &password, read_only_byte(read_only));
                 }
             }
             Some(path) if err == ErrorCode::Ok => {

@@ -25,8 +25,9 @@ pub enum Stage {
     Greeting,
     /// The consensus core is asked for the session: a new one, or one that is there if `renewal`.
     Opening { read_only: Option<bool>, renewal: bool },
-    /// It carries a session.
-    Open { session: SessionId, timeout_ms: i32 },
+    /// It carries a session. `read_only` is what the connect request had, if anything: an old
+    /// client must not get that byte in an answer either.
+    Open { session: SessionId, timeout_ms: i32, read_only: Option<bool> },
     /// It is being closed or handed over: nothing that comes counts any more.
     Leaving(Departure),
 }
@@ -245,7 +246,7 @@ impl Connection {
     pub fn report(&self) -> ConnectionReport {
         let tally = &self.tally;
         let session = match self.stage {
-            Stage::Open { session, timeout_ms } => Some(ConnectionSession {
+            Stage::Open { session, timeout_ms, .. } => Some(ConnectionSession {
                 session,
                 last_op: tally.last_op,
                 established_ms: tally.established_ms,

@@ -58,7 +58,10 @@ impl Reactor {
                 self.close_other(slot, session);
                 // It may be on another reactor.
                 self.submission.entries.push(Entry::WrongPassword { session });
-                reply::refuse_session(&mut self.connections.at(slot).out, refused(read_only));
+                reply::refuse_session(
+                    &mut self.connections.at(slot).out,
+                    read_only_byte(read_only),
+                );
                 self.close_after_output(slot);
             }
         }
@@ -93,11 +96,17 @@ impl Reactor {
         self.sessions.insert(session, slot);
         let now_ms = self.now_ms;
         let connection = self.connections.at(slot);
-        connection.stage = Stage::Open { session, timeout_ms };
+        connection.stage = Stage::Open { session, timeout_ms, read_only };
         let since_ms = std::mem::replace(&mut connection.heard_ms, now_ms);
         connection.tally.established_ms = self.began_ms + now_ms;
         let password = session.password();
-        reply::connect(&mut connection.out, timeout_ms, session, &password, refused(read_only));
+        reply::connect(
+            &mut connection.out,
+            timeout_ms,
+            session,
+            &password,
+            read_only_byte(read_only),
+        );
         self.counters.packets_sent += 1;
         if renewal {
             connection.tally.sent += 1;
@@ -117,14 +126,14 @@ impl Reactor {
     pub(super) fn session_refused(&mut self, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Stage::Opening { read_only, .. } = connection.stage else { return };
-        reply::refuse_session(&mut connection.out, refused(read_only));
+        reply::refuse_session(&mut connection.out, read_only_byte(read_only));
         self.close_after_output(conn.slot);
     }
 }
 
 /// The `readOnly` byte of an answer, there exactly when the request had it. This server is never
 /// in read-only mode.
-fn refused(asked: Option<bool>) -> Option<bool> {
+pub(super) fn read_only_byte(asked: Option<bool>) -> Option<bool> {
     asked.map(|_| false)
 }
 

@@ -147,6 +147,7 @@ impl Reactor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::connection::Stage;
     use super::*;
     use crate::consensus::handoff::Outcome;
     use crate::jute::error_code::ErrorCode;
@@ -174,8 +175,19 @@ mod tests {
 
     #[test]
     fn a_session_created_again_is_answered_with_a_connect_response() {
+        for asked in [Some(false), None] {
+            created_again_by_a_client_that_asked(asked);
+        }
+    }
+
+    fn created_again_by_a_client_that_asked(asked: Option<bool>) {
         let mut fixture = Fixture::new();
         let client = fixture.client();
+        if let Stage::Open { read_only, .. } =
+            &mut fixture.reactor.connections.at(client.slot).stage
+        {
+            *read_only = asked;
+        }
         let body = i32::MAX.to_be_bytes();
         fixture.reactor.receive(client.slot, &request(1, OpCode::CREATE_SESSION, &body));
         let submission = fixture.submitted();
@@ -190,6 +202,7 @@ mod tests {
         let output = fixture.output(client);
         let response = ConnectResponse::decode(&output[4..]).unwrap();
         assert_eq!((response.timeout_ms, response.session_id), (10_000, SESSION.bits()));
+        assert_eq!(response.read_only, asked);
     }
 
     #[test]
