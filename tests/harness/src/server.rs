@@ -15,7 +15,7 @@ use crate::client::four_letter_word;
 use crate::confine::{Confinement, confine};
 
 /// Longest that a server may take until it serves, and until it ends when told to.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Longest wait for one answer to the question whether it serves: a connection made while the
 /// server starts may never get one.
