@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::compare::{Difference, compare, trace};
 use crate::explained::{self, Reason};
 use crate::generate::{self, Flavour};
 use crate::peer::{self, Peer, Profile, Release};
+use crate::plain::Seen;
 use crate::play::{Player, Transcript};
+use crate::recording::{Recorded, Recording, fingerprint};
 use crate::request::Request;
 use crate::script::Script;
 use crate::shrink::shrink;
@@ -70,6 +72,33 @@ pub struct Report {
     pub explained: BTreeMap<Reason, u64>,
     /// What nothing explains.
     pub findings: Vec<Finding>,
+    /// Scripts that differ in the same field and values as one that was found before.
+    pub repeated: u64,
+}
+
+impl Report {
+    /// Takes in what both servers showed for a script. True if it is a finding.
+    fn take(&mut self, script: Script, ours: &Seen, theirs: &Seen, release: Release) -> bool {
+        self.scripts += 1;
+        self.steps += script.steps.len() as u64;
+        let verdict = compare(&script, ours, theirs, release);
+        for reason in verdict.explained {
+            *self.explained.entry(reason).or_default() += 1;
+        }
+        let Some(difference) = verdict.difference else { return false };
+        let is_like = |known: &Finding| {
+            let known = &known.difference;
+            let field = known.field == difference.field;
+            field && known.ours == difference.ours && known.theirs == difference.theirs
+        };
+        if self.findings.iter().any(is_like) {
+            self.repeated += 1;
+        } else {
+            let trace = trace(difference.step, ours, theirs);
+            self.findings.push(Finding { script, difference, trace });
+        }
+        true
+    }
 }
 
 /// Both servers, and a player on each.
@@ -77,7 +106,8 @@ pub struct Pair {
     ours: Player,
     theirs: Player,
     release: Release,
-    _servers: [Peer; 2],
+    /// Ringkeeper and ZooKeeper.
+    servers: [Peer; 2],
 }
 
 impl Pair {
@@ -94,7 +124,7 @@ impl Pair {
             release: theirs.release()?,
             ours: Player::new(ours.server.address)?,
             theirs: Player::new(theirs.server.address)?,
-            _servers: [ours, theirs],
+            servers: [ours, theirs],
         })
     }
 
@@ -103,51 +133,104 @@ impl Pair {
         self.release
     }
 
-    /// Plays a script on both at the same time: Ringkeeper's transcript, then ZooKeeper's.
-    pub fn play(&mut self, script: &Script) -> io::Result<(Transcript, Transcript)> {
+    /// Plays a script on both at the same time: Ringkeeper's transcript, and what ZooKeeper showed.
+    /// The error names the server that does not serve any more, with what it said.
+    pub fn play(&mut self, script: &Script) -> io::Result<(Transcript, Seen)> {
         let (ours, theirs) = (&mut self.ours, &mut self.theirs);
-        std::thread::scope(|scope| {
+        let (ours, theirs) = std::thread::scope(|scope| {
             let ours = scope.spawn(|| ours.play(script));
-            let theirs = theirs.play(script)?;
-            Ok((ours.join().expect("the player of Ringkeeper does not panic")?, theirs))
-        })
+            let theirs = theirs.play(script);
+            (ours.join().expect("the player of Ringkeeper does not panic"), theirs)
+        });
+        let [our_server, their_server] = &mut self.servers;
+        let ours = ours.map_err(|error| last_words("Ringkeeper", our_server, script, &error))?;
+        let theirs =
+            theirs.map_err(|error| last_words("ZooKeeper", their_server, script, &error))?;
+        Ok((ours, Seen::live(&theirs, script)))
     }
 }
 
-/// Plays the scripts of these seeds. Stops after so many findings; each is made small if
-/// `is_shrinking`. `progress` hears of every script's transcripts.
+fn last_words(name: &str, peer: &mut Peer, script: &Script, error: &io::Error) -> io::Error {
+    let (seed, state) = (script.seed, peer.state());
+    io::Error::new(error.kind(), format!("{name}, script of seed {seed}: {error}; {state}"))
+}
+
+/// Plays the scripts of these seeds. Stops after so many findings that are not alike; each
+/// is made small if `is_shrinking`. `progress` hears of every script and what was seen.
 pub fn run(
     setting: &Setting,
     seeds: impl Iterator<Item = u64>,
     findings_max: usize,
     is_shrinking: bool,
-    mut progress: impl FnMut(&Script, &Transcript, &Transcript, Release),
+    mut progress: impl FnMut(&Script, &Transcript, &Seen, Release),
 ) -> io::Result<Report> {
     let mut report = Report::default();
     let mut pair = Pair::start(setting)?;
     for seed in seeds {
         let script = setting.script(seed, pair.release);
         let (ours, theirs) = pair.play(&script)?;
-        report.scripts += 1;
-        report.steps += script.steps.len() as u64;
-        let verdict = compare(&script, &ours, &theirs, pair.release);
-        for reason in verdict.explained {
-            *report.explained.entry(reason).or_default() += 1;
-        }
         progress(&script, &ours, &theirs, pair.release);
-        let Some(difference) = verdict.difference else { continue };
-        let trace = trace(&script, difference.step, &ours, &theirs);
-        let mut finding = Finding { script, difference, trace };
-        if is_shrinking {
-            finding = smaller(&mut pair, finding)?;
+        let ours = Seen::live(&ours, &script);
+        let known = report.findings.len();
+        if !report.take(script, &ours, &theirs, pair.release) {
+            continue;
         }
-        report.findings.push(finding);
+        let is_new = report.findings.len() > known;
+        if is_new
+            && is_shrinking
+            && let Some(finding) = report.findings.pop()
+        {
+            report.findings.push(smaller(&mut pair, finding)?);
+        }
         if report.findings.len() >= findings_max {
             break;
         }
         // What differs once may differ for ever, for example a session that one of them kept.
         drop(pair);
         pair = Pair::start(setting)?;
+    }
+    Ok(report)
+}
+
+/// Plays the scripts of these seeds on ZooKeeper alone and keeps what it shows.
+pub fn record(setting: &Setting, seeds: impl Iterator<Item = u64>) -> io::Result<Recording> {
+    let peer = peer::zookeeper(&setting.classpath, setting.profile)?;
+    let release = peer.release()?;
+    let mut player = Player::new(peer.server.address)?;
+    let mut scripts = Vec::new();
+    for seed in seeds {
+        let script = setting.script(seed, release);
+        let seen = Seen::live(&player.play(&script)?, &script);
+        let (fingerprint, steps) = (fingerprint(&script), seen.steps().clone());
+        scripts.push(Recorded { seed, fingerprint, steps });
+    }
+    Ok(Recording { profile: setting.profile.name.to_owned(), steps: setting.steps, scripts })
+}
+
+/// Compares Ringkeeper with a recording of ZooKeeper 3.9. Stops at the first finding.
+pub fn compare_recorded(ringkeeper: &Path, recording: &Recording) -> io::Result<Report> {
+    let unknown = || io::Error::other(format!("there is no profile {:?}", recording.profile));
+    let setting = Setting {
+        ringkeeper: ringkeeper.to_owned(),
+        classpath: String::new(),
+        profile: peer::profile(&recording.profile).ok_or_else(unknown)?,
+        steps: recording.steps,
+        without: Vec::new(),
+    };
+    let peer = peer::ringkeeper(ringkeeper, setting.profile)?;
+    let mut player = Player::new(peer.server.address)?;
+    let mut report = Report::default();
+    for recorded in &recording.scripts {
+        let script = setting.script(recorded.seed, Release::V39);
+        if fingerprint(&script) != recorded.fingerprint {
+            let what = "the generator makes another script than was recorded: record again";
+            return Err(io::Error::other(format!("seed {}: {what}", recorded.seed)));
+        }
+        let ours = Seen::live(&player.play(&script)?, &script);
+        let theirs = Seen::recorded(recorded.steps.clone());
+        if report.take(script, &ours, &theirs, Release::V39) {
+            break;
+        }
     }
     Ok(report)
 }
@@ -163,6 +246,7 @@ fn smaller(pair: &mut Pair, finding: Finding) -> io::Result<Finding> {
                 return false;
             }
         };
+        let ours = Seen::live(&ours, script);
         let Some(difference) = compare(script, &ours, &theirs, pair.release).difference else {
             return false;
         };
@@ -170,7 +254,7 @@ fn smaller(pair: &mut Pair, finding: Finding) -> io::Result<Finding> {
         if difference.field != finding.difference.field {
             return false;
         }
-        let trace = trace(script, difference.step, &ours, &theirs);
+        let trace = trace(difference.step, &ours, &theirs);
         best = Finding { script: script.clone(), difference, trace };
         true
     });

@@ -4,10 +4,9 @@
 use std::fmt;
 
 use crate::explained::{self, Reason, Ruling, Situation};
-use crate::observation::{Frame, Kind};
+use crate::observation::Kind;
 use crate::peer::Release;
-use crate::plain::{Plain, PlainSteps, plain};
-use crate::play::Transcript;
+use crate::plain::{Plain, Seen};
 use crate::script::{SLOTS, Script, Slot};
 
 /// Where two servers differ.
@@ -36,23 +35,12 @@ pub struct Verdict {
     pub explained: Vec<Reason>,
 }
 
-/// Compares two transcripts of a script, Ringkeeper's and that of a ZooKeeper of this release.
-pub fn compare(
-    script: &Script,
-    ours: &Transcript,
-    theirs: &Transcript,
-    release: Release,
-) -> Verdict {
-    let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
-    let (our_plain, their_plain) = (plain(&mut ours, script), plain(&mut theirs, script));
-    let mut comparison = Comparison {
-        ours: Side { raw: &ours, plain: &our_plain },
-        theirs: Side { raw: &theirs, plain: &their_plain },
-        situation: Situation::new(script, release),
-        verdict: Verdict::default(),
-    };
+/// Compares what two servers showed for a script, Ringkeeper and a ZooKeeper of this release.
+pub fn compare(script: &Script, ours: &Seen, theirs: &Seen, release: Release) -> Verdict {
+    let situation = Situation::new(script, release);
+    let mut comparison = Comparison { ours, theirs, situation, verdict: Verdict::default() };
     for step in 0..script.steps.len() {
-        comparison.situation.enter(step, &ours, &theirs);
+        comparison.situation.enter(step, ours);
         for slot in 0..SLOTS {
             if !comparison.frames(step, slot) {
                 return comparison.verdict;
@@ -62,21 +50,9 @@ pub fn compare(
     comparison.verdict
 }
 
-struct Side<'a> {
-    raw: &'a Transcript,
-    plain: &'a PlainSteps,
-}
-
-impl<'a> Side<'a> {
-    fn frame(&self, step: usize, slot: Slot, at: usize) -> Option<(&'a Frame, &'a Plain)> {
-        let raw = self.raw.steps.get(step)?[slot].get(at)?;
-        Some((raw, self.plain[step][slot].get(at)?))
-    }
-}
-
 struct Comparison<'a> {
-    ours: Side<'a>,
-    theirs: Side<'a>,
+    ours: &'a Seen,
+    theirs: &'a Seen,
     situation: Situation<'a>,
     verdict: Verdict,
 }
@@ -84,47 +60,41 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     /// Compares one session's frames of one step. False ends the comparison.
     fn frames(&mut self, step: usize, slot: Slot) -> bool {
-        let (mut at_ours, mut at_theirs) = (0, 0);
-        loop {
-            let ours = self.ours.frame(step, slot, at_ours);
-            let theirs = self.theirs.frame(step, slot, at_theirs);
+        for at in 0.. {
+            let (our_frame, ours) = self.ours.frame(step, slot, at);
+            let (their_frame, theirs) = self.theirs.frame(step, slot, at);
             if ours.is_none() && theirs.is_none() {
-                return true;
+                break;
             }
-            let difference = difference(ours.map(|both| both.1), theirs.map(|both| both.1))
+            let difference = difference(ours, theirs)
                 .map(|(field, ours, theirs)| Difference {
                     step,
                     slot,
-                    frame: at_ours,
+                    frame: at,
                     field,
                     ours,
                     theirs,
                 })
-                .or_else(|| self.zxid_rule(step, slot, at_ours));
-            let Some(difference) = difference else {
-                (at_ours, at_theirs) = (at_ours + 1, at_theirs + 1);
-                continue;
-            };
-            let frames = (ours.map(|both| both.0), theirs.map(|both| both.0));
+                .or_else(|| self.zxid_rule(step, slot, at));
+            let Some(difference) = difference else { continue };
+            let frames = (our_frame, their_frame);
             let Some((reason, ruling)) = explained::explain(&self.situation, &difference, frames)
             else {
                 self.verdict.difference = Some(difference);
                 return false;
             };
             self.verdict.explained.push(reason);
-            match ruling {
-                Ruling::AsGood => (at_ours, at_theirs) = (at_ours + 1, at_theirs + 1),
-                Ruling::WithoutOurs => at_ours += 1,
-                Ruling::WithoutTheirs => at_theirs += 1,
-                Ruling::EndsHere => return false,
+            if ruling == Ruling::EndsHere {
+                return false;
             }
         }
+        true
     }
 
     /// An event's zxid is that of a write of its step, or -1 for what setWatches made up for. This
     /// holds whatever the peer shows: ZooKeeper 3.8 has -1 everywhere.
     fn zxid_rule(&self, step: usize, slot: Slot, at: usize) -> Option<Difference> {
-        let (event, _) = self.ours.frame(step, slot, at)?;
+        let event = self.ours.frame(step, slot, at).0?;
         let zxid = event.number("zxid")?;
         if event.kind != Kind::Event || explained::event_zxid_is_right(&self.situation, zxid) {
             return None;
@@ -187,13 +157,11 @@ impl fmt::Display for Difference {
     }
 }
 
-/// All that one session, or every session, saw in a step, on both servers.
-pub fn trace(script: &Script, step: usize, ours: &Transcript, theirs: &Transcript) -> String {
+/// All that every session saw in a step, on both servers.
+pub fn trace(step: usize, ours: &Seen, theirs: &Seen) -> String {
     let mut text = String::new();
-    for (name, transcript) in [("Ringkeeper", ours), ("ZooKeeper", theirs)] {
-        let mut transcript = transcript.clone();
-        let steps = plain(&mut transcript, script);
-        for (slot, frames) in steps[step].iter().enumerate() {
+    for (name, seen) in [("Ringkeeper", ours), ("ZooKeeper", theirs)] {
+        for (slot, frames) in seen.plain(step).iter().enumerate() {
             for frame in frames {
                 text += &format!("  {name:10} session {slot}: {}\n", in_words(Some(frame)));
             }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use crate::compare::Difference;
 use crate::observation::{Frame, Kind};
 use crate::peer::Release;
-use crate::play::Transcript;
+use crate::plain::Seen;
 use crate::request::{Acl, Damage, Request, op};
 use crate::script::{Script, Step};
 
@@ -24,31 +24,72 @@ pub enum Reason {
     Ipv6Acl,
     /// Since 3.8.4 and 3.9.2, exists of a znode needs READ.
     ExistsUnchecked,
-    /// Since 3.8.4 and 3.9.2, an event goes to those only who may READ its znode.
-    EventUnfiltered,
-    /// ZooKeeper sends a character outside of the BMP as two surrogates of three bytes each, which
-    /// is no UTF-8. Ringkeeper sends it as it came.
-    Surrogates,
+    /// 3.8 answers a create2 in a multi as a create, without a Stat.
+    Create2InMulti,
+    /// A multi with a create that no list of operations can hold (a bad flag, a TTL flag without a
+    /// TTL, no ACL) fails as a whole since 3.9. In 3.8 the part fails.
+    BadCreateInMulti,
+    /// checkWatches and removeWatches know persistent watches as such since 3.9, and since then
+    /// look at no other connection's.
+    WatchKinds,
+    /// In 3.8 a persistent watch is lost to any other watch that its connection puts on the path,
+    /// and a recursive one is a watch of children, too.
+    PersistentWatches,
+    /// ZooKeeper takes a watch on null, which never fires. Ringkeeper does not decode it.
+    NullWatch,
+    /// A path in sync comes back as it was sent. ZooKeeper sends a character outside of the BMP as
+    /// two surrogates of three bytes each, which is no UTF-8, and U+FFFD for what is none.
+    SyncedText,
 }
+
+/// Every reason.
+pub const REASONS: [Reason; 11] = [
+    Reason::EventZxid,
+    Reason::LoneCheck,
+    Reason::UndecodableWrite,
+    Reason::Ipv6Acl,
+    Reason::ExistsUnchecked,
+    Reason::Create2InMulti,
+    Reason::BadCreateInMulti,
+    Reason::WatchKinds,
+    Reason::PersistentWatches,
+    Reason::NullWatch,
+    Reason::SyncedText,
+];
 
 /// The reason why a request is not asked in a comparison with this release: what follows would
 /// differ, too.
 pub fn left_out(request: &Request, release: Release) -> Option<Reason> {
+    if let Request::Broken { request, how: Damage::Null } = request
+        && matches!(request.op(), op::ADD_WATCH | op::CHECK_WATCHES | op::REMOVE_WATCHES)
+    {
+        return Some(Reason::NullWatch);
+    }
     if release == Release::V39 {
         return None;
     }
     match request {
         Request::Check { .. } => Some(Reason::LoneCheck),
-        Request::Broken { request, how: Damage::Short(_) | Damage::FirstLength(_) }
-            if is_write(request.op()) =>
-        {
-            Some(Reason::UndecodableWrite)
-        }
+        Request::Broken {
+            request,
+            how: Damage::Short(_) | Damage::FirstLength(_) | Damage::Null | Damage::NoText,
+        } if request.is_write() => Some(Reason::UndecodableWrite),
         Request::Broken { request, .. } => left_out(request, release),
         Request::Create { acl, .. } | Request::SetAcl { acl, .. } => {
             let is_v6 = |acl: &Acl| acl.scheme == "ip" && acl.id.contains(':');
             acl.iter().flatten().any(is_v6).then_some(Reason::Ipv6Acl)
         }
+        Request::CheckWatches { .. } | Request::RemoveWatches { .. } => Some(Reason::WatchKinds),
+        Request::AddWatch { .. } => Some(Reason::PersistentWatches),
+        Request::SetWatches2 { persistent, recursive, .. }
+            if !persistent.is_empty() || !recursive.is_empty() =>
+        {
+            Some(Reason::PersistentWatches)
+        }
+        Request::Multi(parts) if parts.iter().any(|part| part.op() == op::CREATE2) => {
+            Some(Reason::Create2InMulti)
+        }
+        Request::Multi(parts) if parts.iter().any(is_bad_create) => Some(Reason::BadCreateInMulti),
         Request::Multi(parts) => parts
             .iter()
             .filter(|part| !matches!(part, Request::Check { .. }))
@@ -57,18 +98,15 @@ pub fn left_out(request: &Request, release: Release) -> Option<Reason> {
     }
 }
 
-fn is_write(op: i32) -> bool {
-    matches!(
-        op,
-        op::CREATE
-            | op::CREATE2
-            | op::CREATE_CONTAINER
-            | op::CREATE_TTL
-            | op::DELETE
-            | op::SET_DATA
-            | op::SET_ACL
-            | op::MULTI
-    )
+fn is_bad_create(part: &Request) -> bool {
+    let Request::Create { op, acl, flags, ttl, .. } = part else { return false };
+    let is_ttl = *op == op::CREATE_TTL;
+    let fits = if is_ttl {
+        matches!(flags, 5 | 6) && (1..=0xff_ffff_ffff).contains(ttl)
+    } else {
+        (0..5).contains(flags)
+    };
+    acl.is_none() || !fits
 }
 
 /// How the comparison goes on.
@@ -76,10 +114,6 @@ fn is_write(op: i32) -> bool {
 pub enum Ruling {
     /// The two frames count as equal.
     AsGood,
-    /// Ringkeeper's frame has no counterpart.
-    WithoutOurs,
-    /// ZooKeeper's frame has no counterpart.
-    WithoutTheirs,
     /// The servers' states differ from here on.
     EndsHere,
 }
@@ -91,43 +125,20 @@ pub struct Situation<'a> {
     step: usize,
     /// Zxids that answers to this step named, Ringkeeper's.
     zxids: HashSet<i64>,
-    /// Paths that were to get an ACL with which not everybody may read.
-    restricted: HashSet<&'a str>,
 }
 
 impl<'a> Situation<'a> {
     /// Before the first step.
     pub fn new(script: &'a Script, release: Release) -> Situation<'a> {
-        Situation { script, release, step: 0, zxids: HashSet::new(), restricted: HashSet::new() }
+        Situation { script, release, step: 0, zxids: HashSet::new() }
     }
 
     /// Goes on to a step.
-    pub fn enter(&mut self, step: usize, ours: &Transcript, _theirs: &Transcript) {
+    pub fn enter(&mut self, step: usize, ours: &Seen) {
         self.step = step;
-        let frames = ours.steps[step].iter().flatten();
+        let frames = ours.raw(step).iter().flatten();
         let answers = frames.filter(|frame| frame.kind == Kind::Reply);
         self.zxids = answers.filter_map(|frame| frame.number("zxid")).collect();
-        self.script.steps[step].requests().iter().for_each(|request| self.restrict(request));
-    }
-
-    fn restrict(&mut self, request: &'a Request) {
-        match request {
-            Request::Create { path, acl, .. } | Request::SetAcl { path, acl, .. } => {
-                let for_all = |acl: &Acl| acl.scheme == "world" && acl.perms & 1 != 0;
-                if !acl.iter().flatten().any(for_all) {
-                    self.restricted.insert(path);
-                }
-            }
-            Request::Multi(parts) => parts.iter().for_each(|part| self.restrict(part)),
-            _ => {}
-        }
-    }
-
-    /// Whether a path, or the prefix of its sequential name, had an ACL that keeps somebody out.
-    fn is_restricted(&self, path: &str) -> bool {
-        const SUFFIX: usize = 10;
-        let prefix = path.len().checked_sub(SUFFIX).and_then(|end| path.get(..end));
-        [Some(path), prefix].into_iter().flatten().any(|path| self.restricted.contains(path))
     }
 
     fn now(&self) -> &Step {
@@ -141,6 +152,10 @@ impl<'a> Situation<'a> {
 
 /// Whether an event of Ringkeeper's may carry this zxid.
 pub fn event_zxid_is_right(situation: &Situation<'_>, zxid: i64) -> bool {
+    // What the server does by itself has no reply.
+    if matches!(situation.now(), Step::AwaitGone { .. }) {
+        return true;
+    }
     let is_made_up_for = zxid == -1 && situation.asks(&[op::SET_WATCHES, op::SET_WATCHES2]);
     is_made_up_for || situation.zxids.contains(&zxid)
 }
@@ -152,13 +167,15 @@ pub fn explain(
     difference: &Difference,
     frames: (Option<&Frame>, Option<&Frame>),
 ) -> Option<(Reason, Ruling)> {
-    let sent_outside_the_bmp = |request: &Request| match request {
+    let is_no_text = |request: &Request| match request {
         Request::Sync { path } => path.chars().any(|c| c > '\u{ffff}'),
+        Request::Broken { request, how: Damage::NoText } => request.op() == op::SYNC,
         _ => false,
     };
-    if difference.field == "path" && situation.now().requests().iter().any(sent_outside_the_bmp) {
-        let theirs = frames.1.and_then(|frame| frame.field("undecodable"));
-        return theirs.map(|_| (Reason::Surrogates, Ruling::AsGood));
+    if ["path", "undecodable"].contains(&difference.field.as_str())
+        && situation.now().requests().iter().any(is_no_text)
+    {
+        return Some((Reason::SyncedText, Ruling::AsGood));
     }
     if situation.release == Release::V38 { explain_38(situation, difference, frames) } else { None }
 }
@@ -178,9 +195,6 @@ fn explain_38(
         && ours.fields[3..] == theirs.fields[3..]
     {
         return Some((Reason::EventZxid, Ruling::AsGood));
-    }
-    if theirs.kind == Kind::Event && situation.is_restricted(theirs.path()?) {
-        return Some((Reason::EventUnfiltered, Ruling::WithoutTheirs));
     }
     const NO_AUTH: i64 = -102;
     if let Some(ours) = ours

@@ -9,6 +9,9 @@ use crate::vocabulary::{acl, auth, data, limits, new_path, one, path, place, ver
 /// Most requests sent at once.
 const BURST_MAX: u64 = 12;
 
+/// Largest frame of those, bytes.
+const BURST_FRAME_BYTES_MAX: usize = 100_000;
+
 /// Most parts of a multi.
 const PARTS_MAX: u64 = 6;
 
@@ -47,6 +50,7 @@ struct Writer {
     rng: Rng,
     root: String,
     strict: bool,
+    has_quota: bool,
     beliefs: [Belief; SLOTS],
 }
 
@@ -55,8 +59,10 @@ pub fn script(seed: u64, flavour: Flavour) -> Script {
     let root = format!("/s{seed}");
     let rng = Rng::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(7));
     let beliefs = [Belief::Unborn; SLOTS];
-    let mut writer = Writer { rng, root: root.clone(), strict: flavour.strict, beliefs };
-    let mut steps = vec![writer.connect(0), writer.connect(1)];
+    let mut writer =
+        Writer { rng, root: root.clone(), strict: flavour.strict, has_quota: false, beliefs };
+    let mut steps = writer.connect(0);
+    steps.extend(writer.connect(1));
     for _ in 0..flavour.steps {
         steps.extend(writer.step(flavour.bursts));
     }
@@ -64,22 +70,33 @@ pub fn script(seed: u64, flavour: Flavour) -> Script {
 }
 
 impl Writer {
-    fn connect(&mut self, slot: Slot) -> Step {
+    fn connect(&mut self, slot: Slot) -> Vec<Step> {
         self.beliefs[slot] = Belief::Connected;
-        let timeout_ms =
-            weighted(&mut self.rng, &[(10, 30_000), (1, 40_000), (1, 100_000), (1, i32::MAX)]);
+        let timeout_ms = weighted(
+            &mut self.rng,
+            &[(30, 30_000), (3, 40_000), (2, 100_000), (2, i32::MAX), (1, 0), (1, -1), (1, 4001)],
+        );
         let client = weighted(
             &mut self.rng,
             &[(8, Client::Current), (1, Client::ReadOnly), (1, Client::Old)],
         );
-        Step::Connect { slot, timeout_ms, client }
+        let mut steps = vec![Step::Connect { slot, timeout_ms, client }];
+        if self.strict && self.rng.chance(1, 4) {
+            steps.push(self.authenticate(slot));
+        }
+        steps
+    }
+
+    fn authenticate(&mut self, slot: Slot) -> Step {
+        let (scheme, auth) = auth(&mut self.rng);
+        Step::Ask { slot, request: Request::Auth { scheme, auth } }
     }
 
     fn step(&mut self, bursts: u64) -> Vec<Step> {
         let slot = weighted(&mut self.rng, &[(5, 0), (4, 1), (2, 2)]);
         match self.beliefs[slot] {
-            Belief::Unborn => return vec![self.connect(slot)],
-            Belief::Closed if self.rng.chance(1, 2) => return vec![self.connect(slot)],
+            Belief::Unborn => return self.connect(slot),
+            Belief::Closed if self.rng.chance(1, 2) => return self.connect(slot),
             Belief::Closed => return vec![self.resume(slot)],
             Belief::Away if self.rng.chance(1, 3) => return self.come_back(slot),
             Belief::Away => return Vec::new(),
@@ -92,18 +109,30 @@ impl Writer {
             }
             2 => vec![self.resume(slot)],
             3 if self.rng.chance(1, 3) => vec![self.bytes(slot)],
-            4..7 if self.strict => {
-                let (scheme, auth) = auth(&mut self.rng);
-                vec![Step::Ask { slot, request: Request::Auth { scheme, auth } }]
+            4..7 if self.strict => vec![self.authenticate(slot)],
+            7 => self.quota(slot),
+            _ if self.rng.below(10) < bursts => vec![self.burst(slot)],
+            _ => {
+                let step = self.single(slot);
+                let look = look_at_acl(&step);
+                std::iter::once(step).chain(look).collect()
             }
-            7 => vec![self.quota(slot)],
-            _ if self.rng.below(10) < bursts => {
-                let count = 2 + self.rng.below(BURST_MAX - 1);
-                let requests = (0..count).map(|_| self.request()).collect();
-                vec![Step::Burst { slot, requests }]
-            }
-            _ => vec![self.single(slot)],
         }
+    }
+
+    /// Several requests at once. ZooKeeper checks permissions and quotas of a write against what
+    /// has been applied, not against the writes under way in front of it: what a burst gets behind
+    /// a setACL, or below a quota, depends on its threads, so neither is in one.
+    fn burst(&mut self, slot: Slot) -> Step {
+        let count = 2 + self.rng.below(BURST_MAX - 1);
+        let mut requests: Vec<Request> = (0..count).map(|_| self.request()).collect();
+        // One that does not fit ends the connection, with or without the answers before it.
+        let fits = |request: &Request| request.frame(0, |_| 0).len() < BURST_FRAME_BYTES_MAX;
+        requests.retain(|request| request.op() != op::SET_ACL && fits(request));
+        if self.has_quota {
+            requests.retain(|request| !request.is_write());
+        }
+        Step::Burst { slot, requests }
     }
 
     fn single(&mut self, slot: Slot) -> Step {
@@ -122,7 +151,13 @@ impl Writer {
                 Request::Check { path, version: version(&mut self.rng) }
             }
             5..9 => self.broken(),
-            9 => Request::Reconfig { new_members: "server.1=h:1:2;3".to_owned() },
+            9 => Request::CreateSession { timeout_ms: 30_000 },
+            10 if self.strict => {
+                // Nobody has set SASL up.
+                self.beliefs[slot] = Belief::Away;
+                Request::Sasl { token: data(&mut self.rng) }
+            }
+            11 => Request::Reconfig { new_members: "server.1=h:1:2;3".to_owned() },
             _ => self.request(),
         };
         Step::Ask { slot, request }
@@ -208,12 +243,12 @@ impl Writer {
 
     fn read(&mut self) -> Request {
         let (path, watch) = (path(&mut self.rng, &self.root), self.rng.chance(1, 2));
-        match self.rng.below(12) {
+        match self.rng.below(14) {
             0..3 => Request::Exists { path, watch },
             3..6 => Request::GetData { path, watch },
             6..8 => Request::GetChildren { path, watch },
             8..10 => Request::GetChildren2 { path, watch },
-            10 => Request::GetAcl { path },
+            10..13 => Request::GetAcl { path },
             _ => Request::GetAllChildrenNumber { path },
         }
     }
@@ -262,7 +297,8 @@ impl Writer {
     }
 
     fn multi(&mut self) -> Request {
-        let count = self.rng.below(PARTS_MAX + 1);
+        let most = if self.rng.chance(1, 40) { 60 } else { PARTS_MAX };
+        let count = self.rng.below(most + 1);
         let parts = (0..count).map(|_| match self.rng.below(24) {
             0..9 => self.create(),
             9..13 => self.delete(),
@@ -296,13 +332,24 @@ impl Writer {
 
     fn broken(&mut self) -> Request {
         let request = self.request();
-        let how = match self.rng.below(6) {
+        // Only what begins with a path can have another one.
+        let has_path = !matches!(request, Request::Multi(_) | Request::MultiRead(_))
+            && !matches!(request, Request::SetWatches { .. } | Request::SetWatches2 { .. });
+        // ZooKeeper looks at such a path twice: which fault it names is its own affair.
+        let has_nul = format!("{request:?}").contains("\\0");
+        let how = match self.rng.below(10) {
             0..3 => Damage::Short(1 + usize::try_from(self.rng.below(12)).expect("small")),
             3 => Damage::Short(usize::MAX),
             4 => Damage::Long(3),
-            _ => {
-                Damage::FirstLength(*one(&mut self.rng, &[-1, -2, 0, 1, 1000, i32::MAX, i32::MIN]))
+            5 if has_path && !has_nul => Damage::NoText,
+            // Of two faults at once ZooKeeper may name the other one.
+            8 if has_path
+                && !matches!(request, Request::Create { .. } | Request::SetAcl { .. }) =>
+            {
+                Damage::Null
             }
+            6 | 7 => Damage::Xid(*one(&mut self.rng, &[0, -3, -4, -8, -100, i32::MIN, i32::MAX])),
+            _ => Damage::FirstLength(*one(&mut self.rng, &[-2, 0, 1, 1000, i32::MAX, i32::MIN])),
         };
         let broken = Request::Broken { request: Box::new(request), how };
         if broken.is_hole() { Request::WhoAmI } else { broken }
@@ -319,7 +366,8 @@ impl Writer {
         Step::Bytes { slot, bytes }
     }
 
-    fn quota(&mut self, slot: Slot) -> Step {
+    fn quota(&mut self, slot: Slot) -> Vec<Step> {
+        self.has_quota = true;
         let quota = format!("/zookeeper/quota{}", self.root);
         let place = *one(&mut self.rng, &["", "/a"]);
         let name = *one(&mut self.rng, &["/zookeeper_limits", "/zookeeper_stats"]);
@@ -344,7 +392,7 @@ impl Writer {
             let path = format!("{quota}{place}{name}");
             requests.push(Request::Delete { path, version: -1 });
         }
-        Step::Burst { slot, requests }
+        requests.into_iter().map(|request| Step::Ask { slot, request }).collect()
     }
 
     fn resume(&mut self, slot: Slot) -> Step {
@@ -377,6 +425,20 @@ impl Writer {
             return vec![resume];
         }
         vec![resume, Step::Ask { slot, request }]
+    }
+}
+
+/// A list of several entries is read back: their order counts.
+fn look_at_acl(step: &Step) -> Option<Step> {
+    let Step::Ask { slot, request } = step else { return None };
+    match request {
+        Request::Create { path, acl: Some(acl), .. }
+        | Request::SetAcl { path, acl: Some(acl), .. }
+            if acl.len() > 1 =>
+        {
+            Some(Step::Ask { slot: *slot, request: Request::GetAcl { path: path.clone() } })
+        }
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@
 //! * [`observation`], [`plain`]: what was seen, and what of it two servers must agree on.
 //! * [`compare`], [`explained`]: the first difference, and those that are meant.
 //! * [`plant`]: faults put into what was seen, to show that they would be found.
+//! * [`recording`]: what a ZooKeeper showed, in a file.
 //! * [`shrink`]: makes the script of a difference small.
 //! * [`peer`], [`campaign`]: the two servers, and many scripts on them.
 
@@ -21,6 +22,7 @@ pub mod peer;
 pub mod plain;
 pub mod plant;
 pub mod play;
+pub mod recording;
 pub mod request;
 pub mod script;
 pub mod shrink;

@@ -38,6 +38,9 @@ struct Arguments {
     /// Codes of operations to leave out of the scripts, with commas between them.
     #[arg(long, value_delimiter = ',', allow_negative_numbers = true)]
     without: Vec<i32>,
+    /// Keeps what ZooKeeper shows in this file instead of comparing.
+    #[arg(long)]
+    record: Option<PathBuf>,
     /// Prints the first script instead of running it.
     #[arg(long)]
     print: bool,
@@ -79,6 +82,12 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
     }
     let start = Instant::now();
     let seeds = arguments.seed..arguments.seed.saturating_add(arguments.scripts);
+    if let Some(file) = &arguments.record {
+        let recording = campaign::record(&setting, seeds).map_err(|error| error.to_string())?;
+        std::fs::write(file, recording.to_text())
+            .map_err(|error| format!("{}: {error}", file.display()))?;
+        return Ok(true);
+    }
     let mut played = 0_u64;
     let progress = |_: &_, _: &_, _: &_, _| {
         played += 1;
@@ -92,11 +101,12 @@ fn run(arguments: &Arguments) -> Result<bool, String> {
         println!("{finding}");
     }
     println!(
-        "{} scripts, {} steps, {:.1} s: {} differences; explained: {:?}",
+        "{} scripts, {} steps, {:.1} s: {} differences, {} repeated; explained: {:?}",
         report.scripts,
         report.steps,
         start.elapsed().as_secs_f64(),
         report.findings.len(),
+        report.repeated,
         report.explained
     );
     Ok(report.findings.is_empty())

@@ -110,7 +110,7 @@ pub fn frame(bytes: &[u8], request: Option<&Request>) -> Frame {
         return decode(Kind::Event, bytes, event);
     }
     // createSession inside a session is answered with a connect response, which has no header.
-    let is_connect_response = bytes.len() == 37;
+    let is_connect_response = [36, 37].contains(&bytes.len());
     if request.is_some_and(|request| request.op() == op::CREATE_SESSION) && is_connect_response {
         return decode(Kind::Reply, bytes, connect_response);
     }
@@ -211,9 +211,10 @@ fn record(frame: &mut Frame, body: &mut Decoder<'_>, op: i32, at: &str) -> io::R
         op::ADD_WATCH => frame.number_of(format!("{at}error"), body.int()?),
         op::WHO_AM_I => {
             let count = body.int()?;
-            let ids = (0..count).map(|_| Ok(format!("{}:{}", body.string()?, body.string()?)));
-            let ids = ids.collect::<io::Result<Vec<String>>>()?;
-            frame.put(format!("{at}ids"), Value::Names(ids));
+            for number in 0..count {
+                let id = format!("{}:{}", body.string()?, body.string()?);
+                frame.put(format!("{at}id[{number}]"), Value::Text(id));
+            }
         }
         _ => {}
     }

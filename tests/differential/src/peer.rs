@@ -48,17 +48,32 @@ pub struct Profile {
     /// Its name.
     pub name: &'static str,
     lines: &'static [&'static str],
+    /// How often containers and TTL znodes are looked at, milliseconds.
+    check_interval_ms: u32,
 }
 
+/// Never, as far as a script can tell: nothing must go in the middle of it.
+const NEVER_MS: u32 = 86_400_000;
+
 /// The profiles that a run may choose from.
-pub const PROFILES: [Profile; 4] = [
-    Profile { name: "full", lines: &["extendedTypesEnabled=true", "enforceQuota=true"] },
-    Profile { name: "defaults", lines: &[] },
-    Profile { name: "skip-acl", lines: &["skipACL=yes", "extendedTypesEnabled=true"] },
+pub const PROFILES: [Profile; 5] = [
+    Profile {
+        name: "full",
+        lines: &["extendedTypesEnabled=true", "enforceQuota=true"],
+        check_interval_ms: NEVER_MS,
+    },
+    Profile { name: "defaults", lines: &[], check_interval_ms: NEVER_MS },
+    Profile {
+        name: "skip-acl",
+        lines: &["skipACL=yes", "extendedTypesEnabled=true"],
+        check_interval_ms: NEVER_MS,
+    },
     Profile {
         name: "enforce-auth",
         lines: &["enforce.auth.enabled=true", "enforce.auth.schemes=digest"],
+        check_interval_ms: NEVER_MS,
     },
+    Profile { name: "reaping", lines: &["extendedTypesEnabled=true"], check_interval_ms: 200 },
 ];
 
 /// The profile of this name.
@@ -84,7 +99,11 @@ pub struct Peer {
 /// # Panics
 /// When it does not serve in time; the message holds what it said.
 pub fn ringkeeper(program: &Path, profile: Profile) -> io::Result<Peer> {
-    start(|_| Ok(program.to_owned()), profile)
+    // It runs in a folder of its own.
+    let found = program
+        .canonicalize()
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())));
+    start(|_| found, profile)
 }
 
 /// Starts ZooKeeper from this classpath.
@@ -95,11 +114,11 @@ pub fn zookeeper(classpath: &str, profile: Profile) -> io::Result<Peer> {
     // The harness starts `PROGRAM server ZOO.CFG`.
     let launcher = |folder: &Path| -> io::Result<PathBuf> {
         let path = folder.join("zookeeper");
-        // Containers and TTL znodes must not go in the middle of a script. This key is read from
-        // the command line only.
+        let check_interval_ms = profile.check_interval_ms;
+        // This key is read from the command line only.
         let script = format!(
             "#!/bin/sh\nexec java -Xmx256m -XX:+UseSerialGC -Dorg.slf4j.simpleLogger.defaultLogLevel=error \
-             -Dznode.container.checkIntervalMs=86400000 -cp '{classpath}' \
+             -Dznode.container.checkIntervalMs={check_interval_ms} -cp '{classpath}' \
              org.apache.zookeeper.server.quorum.QuorumPeerMain \"$2\"\n"
         );
         fs::write(&path, script)?;
@@ -117,7 +136,7 @@ fn start(program: impl FnOnce(&Path) -> io::Result<PathBuf>, profile: Profile) -
             .with("snapCount=1000000")
             .with("forceSync=no")
             .with("preAllocSize=4096")
-            .with("znode.container.checkIntervalMs=86400000")
+            .with(&format!("znode.container.checkIntervalMs={}", profile.check_interval_ms))
             .with(&format!("DigestAuthenticationProvider.superDigest={SUPER_DIGEST}"));
     for line in profile.lines {
         setup = setup.with(line);
@@ -127,6 +146,12 @@ fn start(program: impl FnOnce(&Path) -> io::Result<PathBuf>, profile: Profile) -
 }
 
 impl Peer {
+    /// Whether it runs, and what it said, for a message.
+    pub fn state(&mut self) -> String {
+        let ended = if self.server.is_running() { "it runs" } else { "it has ended" };
+        format!("{ended}:\n{}", self.server.output())
+    }
+
     /// Which ZooKeeper this is, by what it says of itself.
     pub fn release(&self) -> io::Result<Release> {
         let said = four_letter_word(self.server.address, "srvr", PATIENCE)?;

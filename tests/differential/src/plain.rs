@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::observation::{Frame, Kind, Value};
 use crate::play::Transcript;
 use crate::request::op;
-use crate::script::{SLOTS, Script};
+use crate::script::{SLOTS, Script, Slot};
 
 /// A frame in words that can be compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,25 +21,60 @@ pub struct Plain {
 /// For each step, for each session, its frames.
 pub type PlainSteps = Vec<[Vec<Plain>; SLOTS]>;
 
-/// Rewrites a transcript. Frames keep their positions, except for the events of a step that closes
-/// a session: the order in which its ephemerals go is the server's choice, so they are sorted in
-/// `transcript`, too.
-pub fn plain(transcript: &mut Transcript, script: &Script) -> PlainSteps {
-    let mut names = Names {
-        base: transcript.base,
-        sessions: transcript.sessions.clone(),
-        times: HashMap::new(),
-    };
-    let mut steps = PlainSteps::with_capacity(transcript.steps.len());
-    for (seen, step) in transcript.steps.iter_mut().zip(&script.steps) {
-        if step.requests().iter().any(|request| request.op() == op::CLOSE_SESSION) {
-            seen.iter_mut().for_each(|frames| sort_events(frames));
+/// What one server showed, ready to be compared.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    raw: Vec<[Vec<Frame>; SLOTS]>,
+    plain: PlainSteps,
+}
+
+impl Seen {
+    /// From a transcript of this script. Frames keep their positions, except for the events of a
+    /// step that closes a session: the order in which its ephemerals go is the server's choice.
+    pub fn live(transcript: &Transcript, script: &Script) -> Seen {
+        let mut names = Names {
+            base: transcript.base,
+            sessions: transcript.sessions.clone(),
+            times: HashMap::new(),
+        };
+        let mut raw = transcript.steps.clone();
+        for (seen, step) in raw.iter_mut().zip(&script.steps) {
+            if step.requests().iter().any(|request| request.op() == op::CLOSE_SESSION) {
+                seen.iter_mut().for_each(|frames| sort_events(frames));
+            }
         }
-        steps.push(std::array::from_fn(|slot| {
-            seen[slot].iter().map(|frame| names.frame(frame)).collect()
-        }));
+        let step = |seen: &[Vec<Frame>; SLOTS]| {
+            std::array::from_fn(|slot| seen[slot].iter().map(|frame| names.frame(frame)).collect())
+        };
+        let plain = raw.iter().map(step).collect();
+        Seen { raw, plain }
     }
-    steps
+
+    /// From a recording, which has no raw frames.
+    pub fn recorded(plain: PlainSteps) -> Seen {
+        Seen { raw: Vec::new(), plain }
+    }
+
+    /// A step's frames as they came; none of a recording.
+    pub fn raw(&self, step: usize) -> &[Vec<Frame>] {
+        self.raw.get(step).map_or(&[], |slots| slots.as_slice())
+    }
+
+    /// A step's frames in words, by session.
+    pub fn plain(&self, step: usize) -> &[Vec<Plain>] {
+        self.plain.get(step).map_or(&[], |slots| slots.as_slice())
+    }
+
+    /// A frame in both forms.
+    pub fn frame(&self, step: usize, slot: Slot, at: usize) -> (Option<&Frame>, Option<&Plain>) {
+        let raw = self.raw(step).get(slot).and_then(|frames| frames.get(at));
+        (raw, self.plain(step).get(slot).and_then(|frames| frames.get(at)))
+    }
+
+    /// All of it in words.
+    pub fn steps(&self) -> &PlainSteps {
+        &self.plain
+    }
 }
 
 fn sort_events(frames: &mut [Frame]) {
@@ -59,12 +94,8 @@ struct Names {
 
 impl Names {
     fn frame(&mut self, frame: &Frame) -> Plain {
-        let mut fields: Vec<(String, String)> = frame
-            .fields
-            .iter()
-            .map(|field| (field.name.clone(), self.value(&field.value)))
-            .collect();
-        sort_ids_of_one_connection(&mut fields);
+        let fields = frame.fields.iter();
+        let fields = fields.map(|field| (field.name.clone(), self.value(&field.value))).collect();
         Plain { kind: frame.kind, fields }
     }
 
@@ -75,13 +106,17 @@ impl Names {
             Value::Time { ms, of } => self.time(*ms, *of),
             Value::Session(0) => "none".to_owned(),
             Value::Session(id) => match self.sessions.iter().position(|known| known == id) {
-                Some(ordinal) => format!("the script's session {ordinal}"),
+                Some(ordinal) => format!("session {ordinal}"),
                 None => "a session of somebody else".to_owned(),
             },
             Value::Password { bytes, of: 0 } if *bytes == [0; 16] => "zeros".to_owned(),
             Value::Password { bytes, of } if *bytes == password(*of) => "derived".to_owned(),
             Value::Password { bytes, .. } => format!("not derived from the id: {bytes:02x?}"),
             Value::Bytes(None) => "null".to_owned(),
+            // All that a script writes is one letter again and again.
+            Value::Bytes(Some(bytes)) if is_one_letter(bytes) => {
+                format!("{} times {}", bytes.len(), bytes[..1].escape_ascii())
+            }
             Value::Bytes(Some(bytes)) => format!("\"{}\"", bytes.escape_ascii()),
             Value::Text(text) => format!("{text:?}"),
             Value::Names(names) => {
@@ -106,23 +141,12 @@ impl Names {
             return if ms == 0 { "0".to_owned() } else { "before the script".to_owned() };
         }
         let known = *self.times.entry(of).or_insert(ms);
-        if known == ms { "its transaction's" } else { "not its transaction's" }.to_owned()
+        if known == ms { "right" } else { "not its transaction's" }.to_owned()
     }
 }
 
-/// The list that `auth` stands for has the connection's ids, a set: runs of digest ids with the
-/// same permissions have no order.
-fn sort_ids_of_one_connection(fields: &mut [(String, String)]) {
-    let is_digest =
-        |field: &(String, String)| field.0.contains("acl[") && field.1.starts_with("\"digest:");
-    let perms = |field: &(String, String)| field.1.rsplit(':').next().map(str::to_owned);
-    for run in fields
-        .chunk_by_mut(|one, next| is_digest(one) && is_digest(next) && perms(one) == perms(next))
-    {
-        let mut values: Vec<String> = run.iter().map(|field| field.1.clone()).collect();
-        values.sort_unstable();
-        run.iter_mut().zip(values).for_each(|(field, value)| field.1 = value);
-    }
+fn is_one_letter(bytes: &[u8]) -> bool {
+    bytes.len() > 30 && bytes.iter().all(|byte| *byte == bytes[0])
 }
 
 /// The password that ZooKeeper derives from a session's id: `java.util.Random`, seeded with the id
@@ -142,7 +166,6 @@ fn password(session: i64) -> [u8; 16] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observation::Field;
 
     #[test]
     fn the_password_of_a_known_session_comes_out() {
@@ -159,22 +182,5 @@ mod tests {
         assert_eq!(names.time(5000, 11), names.time(5000, 11));
         assert_ne!(names.time(5000, 11), names.time(5001, 11));
         assert_eq!(names.time(5000, 12), names.time(5000, 11));
-    }
-
-    #[test]
-    fn only_ids_that_auth_may_have_made_lose_their_order() {
-        let frame = |ids: [&str; 3]| {
-            let fields = ids.iter().enumerate().map(|(number, id)| Field {
-                name: format!("acl[{number}]"),
-                value: Value::Text((*id).to_owned()),
-            });
-            let frame = Frame { kind: Kind::Reply, fields: fields.collect() };
-            Names { base: 0, sessions: Vec::new(), times: HashMap::new() }.frame(&frame)
-        };
-        let one = frame(["digest:a:x:31", "digest:b:x:31", "world:anyone:1"]);
-        assert_eq!(one, frame(["digest:b:x:31", "digest:a:x:31", "world:anyone:1"]));
-        assert_ne!(one, frame(["digest:a:x:31", "world:anyone:1", "digest:b:x:31"]));
-        let other = frame(["digest:a:x:31", "digest:b:x:1", "world:anyone:1"]);
-        assert_ne!(other, frame(["digest:b:x:1", "digest:a:x:31", "world:anyone:1"]));
     }
 }

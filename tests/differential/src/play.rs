@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use crate::connection::{Connection, Session};
 use crate::observation::{Frame, Kind};
@@ -18,9 +19,16 @@ pub const SUPER_AUTH: &str = "super:ringkeeper";
 /// The digest of [`SUPER_AUTH`], for `DigestAuthenticationProvider.superDigest`.
 pub const SUPER_DIGEST: &str = "super:8FvaNKAk7uM6qi3MXAVApu3TnDA=";
 
-/// Errors behind which a server closes the connection: UNIMPLEMENTED, AUTHFAILED and
-/// SESSIONCLOSEDREQUIRESASLAUTH.
-const LAST_WORDS: [i64; 3] = [-6, -115, -124];
+/// Errors behind which a server closes the connection: AUTHFAILED and SESSIONCLOSEDREQUIRESASLAUTH.
+const LAST_WORDS: [i64; 2] = [-115, -124];
+
+/// Behind this one it closes the connection, too, but if a create has it: there TTLs are disabled.
+const UNIMPLEMENTED: i64 = -6;
+
+const CREATES: [i32; 4] = [op::CREATE, op::CREATE2, op::CREATE_CONTAINER, op::CREATE_TTL];
+
+/// Longest that a server may take to delete by itself what has to go.
+const GONE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How far ahead a client is that has seen too much.
 const ZXID_AHEAD: i64 = 1_000_000;
@@ -108,6 +116,10 @@ impl Player {
             Step::Resume { how, .. } => self.resume(slot, *how),
             Step::Ask { request, .. } => Ok(self.ask(slot, std::slice::from_ref(request))),
             Step::Burst { requests, .. } => Ok(self.ask(slot, requests)),
+            Step::AwaitGone { path, .. } => {
+                self.await_gone(path);
+                Ok(Vec::new())
+            }
             Step::Bytes { bytes, .. } => {
                 if let Some(connection) = &mut self.seats[slot].connection {
                     connection.bytes(bytes);
@@ -178,8 +190,11 @@ impl Player {
                 return frames;
             }
         }
-        let ends = requests.iter().any(|request| request.op() == op::CLOSE_SESSION)
-            || frames.iter().any(|frame| LAST_WORDS.map(Some).contains(&frame.number("err")));
+        let asks = |ops: &[i32]| requests.iter().any(|request| ops.contains(&request.op()));
+        let ends = asks(&[op::CLOSE_SESSION])
+            || frames.iter().filter_map(|frame| frame.number("err")).any(|error| {
+                LAST_WORDS.contains(&error) || (error == UNIMPLEMENTED && !asks(&CREATES))
+            });
         if ends {
             connection.await_end(&mut frames);
         }
@@ -187,6 +202,17 @@ impl Player {
             self.leave(slot);
         }
         frames
+    }
+
+    /// Waits for as long as a server may take to find what has to go. The step's barrier shows what
+    /// came of it.
+    fn await_gone(&mut self, path: &str) {
+        let deadline = Instant::now() + GONE_PATIENCE;
+        let exists = Request::Exists { path: path.to_owned(), watch: false };
+        while self.janitor.ask(exists.clone()).number("err") == Some(0) && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until every connection has shown what the step caused.

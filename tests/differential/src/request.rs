@@ -220,6 +220,12 @@ pub enum Damage {
     Long(usize),
     /// Its first length, which is its path's, says this.
     FirstLength(i32),
+    /// Its first field, which is its path, is null.
+    Null,
+    /// The second byte of its first field is no UTF-8.
+    NoText,
+    /// It is whole, but its xid is one that clients do not use for it.
+    Xid(i32),
 }
 
 impl Request {
@@ -258,8 +264,18 @@ impl Request {
         }
     }
 
+    /// Whether it becomes a transaction.
+    pub fn is_write(&self) -> bool {
+        let creates = [op::CREATE, op::CREATE2, op::CREATE_CONTAINER, op::CREATE_TTL];
+        let others = [op::DELETE, op::SET_DATA, op::SET_ACL, op::MULTI];
+        creates.contains(&self.op()) || others.contains(&self.op())
+    }
+
     /// The xid that clients use for it: some operations have one of their own.
     pub fn xid(&self, next: i32) -> i32 {
+        if let Request::Broken { how: Damage::Xid(xid), .. } = self {
+            return *xid;
+        }
         match self.op() {
             op::PING => -2,
             op::AUTH => -4,
@@ -290,7 +306,8 @@ impl Request {
             Request::Multi(parts) => parts.iter().any(Request::is_hole),
             Request::Broken { request, how } => {
                 // A shifted record could become anything.
-                request.is_hole() || matches!(how, Damage::FirstLength(_)) && request.is_create()
+                let shifts = matches!(how, Damage::FirstLength(_) | Damage::NoText);
+                request.is_hole() || shifts && request.is_create()
             }
             _ => false,
         }
@@ -314,6 +331,19 @@ impl Request {
                     frame.truncate(end);
                 }
                 Damage::Long(bytes) => frame.resize(frame.len() + bytes, 0xa5),
+                Damage::NoText => {
+                    if let Some(byte) = frame.get_mut(record_at + 5) {
+                        *byte = 0xff;
+                    }
+                }
+                Damage::Null => {
+                    if let Some(length) = frame.get(record_at..).and_then(<[u8]>::first_chunk) {
+                        let length = u32::from_be_bytes(*length) as usize;
+                        let end = (record_at + 4).saturating_add(length).min(frame.len());
+                        frame.splice(record_at..end, [0xff; 4]);
+                    }
+                }
+                Damage::Xid(_) => {}
                 Damage::FirstLength(length) => {
                     if let Some(field) = frame.get_mut(record_at..record_at + 4) {
                         field.copy_from_slice(&length.to_be_bytes());

@@ -51,6 +51,8 @@ pub enum Step {
     Ask { slot: Slot, request: Request },
     /// Sends several requests at once, then waits for all replies.
     Burst { slot: Slot, requests: Vec<Request> },
+    /// Asks again and again until a znode is gone that the server deletes by itself.
+    AwaitGone { slot: Slot, path: String },
     /// Sends bytes that are no request.
     Bytes { slot: Slot, bytes: Vec<u8> },
 }
@@ -64,6 +66,7 @@ impl Step {
             | Step::Resume { slot, .. }
             | Step::Ask { slot, .. }
             | Step::Burst { slot, .. }
+            | Step::AwaitGone { slot, .. }
             | Step::Bytes { slot, .. } => *slot,
         }
     }
@@ -104,6 +107,7 @@ impl fmt::Display for Step {
                 write!(to, "at once")?;
                 requests.iter().try_for_each(|request| write!(to, "\n        {request:?}"))
             }
+            Step::AwaitGone { path, .. } => write!(to, "wait until {path} is gone"),
             Step::Bytes { bytes, .. } => write!(to, "bytes {bytes:02x?}"),
         }
     }
