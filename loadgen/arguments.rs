@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use ringkeeper::rt::ring::RingError;
 
@@ -38,19 +38,9 @@ pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest window and session timeout: less than this measures the clock.
 pub const DURATION_MIN: Duration = Duration::from_millis(10);
 
-/// Loads a server of the ZooKeeper protocol and reports throughput and latency.
-///
-/// In a closed loop every connection keeps --in-flight requests outstanding: a new one leaves when a
-/// reply comes. With --rate requests leave at that rate, and latencies count from when they were due.
-/// Exit code: 0 all well; 1 a server refused, failed or answered an error (what was measured is
-/// still reported); 2 wrong arguments.
-#[derive(Debug, Parser)]
-// The last of an option given twice counts, so that a script can append what it changes.
-#[command(name = "ringkeeper-loadgen", version, args_override_self = true)]
+/// The options of a load, whatever it is for.
+#[derive(Clone, Debug, Args)]
 pub struct Arguments {
-    /// Servers to load; connections are spread over them in turn.
-    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2181", value_name = "HOST:PORT")]
-    pub servers: Vec<String>,
     /// What to ask for.
     #[arg(long, value_enum, default_value_t = WorkloadKind::Get)]
     pub workload: WorkloadKind,
@@ -84,9 +74,10 @@ pub struct Arguments {
     /// workload 0s).
     #[arg(long, value_parser = duration)]
     pub warm_up: Option<Duration>,
-    /// Rounds; each has connections of its own. The median of their figures is reported.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
-    pub rounds: u32,
+    /// Rounds (default 1; of compare, with each side, 5); each has connections of its own. The
+    /// median of their figures is reported.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(ROUNDS_MAX)))]
+    pub rounds: Option<u32>,
     /// Znodes that the requests spread over (default 1000), or that the delete workload finds to
     /// delete (default 100000).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(NODES_MAX)))]
@@ -126,12 +117,6 @@ pub struct Arguments {
     /// Leave the znodes in place; a later run with the same root takes them over.
     #[arg(long)]
     pub keep: bool,
-    /// Print the report as JSON.
-    #[arg(long)]
-    pub json: bool,
-    /// No progress on stderr.
-    #[arg(long)]
-    pub quiet: bool,
 }
 
 /// The kinds of load.
@@ -287,9 +272,9 @@ pub struct Server {
 /// What is wrong with the command line beyond what each option checks for itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgumentError {
-    #[error("--servers {name}: {reason}")]
+    #[error("{name}: {reason}; a server is HOST:PORT")]
     Server { name: String, reason: std::io::Error },
-    #[error("--servers {name}: the name has no address")]
+    #[error("{name}: the name has no address")]
     NoAddress { name: String },
     #[error("--threads {threads} is more than --connections {connections}: some would have none")]
     ThreadsIdle { threads: u32, connections: u32 },
@@ -323,13 +308,14 @@ pub enum ArgumentError {
 }
 
 impl Arguments {
-    /// Checks the options against each other and looks the servers' addresses up.
-    pub fn into_plan(self) -> Result<Plan, ArgumentError> {
+    /// Checks the options against each other and looks the addresses of `servers`, one at least,
+    /// up.
+    pub fn into_plan(self, servers: &[String]) -> Result<Plan, ArgumentError> {
         self.check()?;
         for &core in &self.pin {
             sys::try_core(core).map_err(|reason| ArgumentError::Pin { core, reason })?;
         }
-        let servers = self.servers.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
+        let servers = servers.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
         let (driver, refused) = Driver::choose(self.driver).map_err(ArgumentError::Ring)?;
         let deletes = self.workload.deletes_keys();
         let raftkeeper = self.workload == WorkloadKind::Raftkeeper;
@@ -348,7 +334,7 @@ impl Arguments {
             ring_refused: refused.map(|error| error.to_string()),
             duration: self.duration,
             warm_up: self.warm_up.unwrap_or(if deletes { Duration::ZERO } else { WARM_UP }),
-            rounds: self.rounds,
+            rounds: self.rounds.unwrap_or(1),
             keys: self.keys.unwrap_or(if deletes { 100_000 } else { 1_000 }),
             distribution: match self.distribution {
                 DistributionKind::Uniform => Distribution::Uniform,
@@ -474,6 +460,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::command_line::Order;
 
     /// The plan of a good command line, for the tests of all files.
     pub fn plan(options: &str) -> Plan {
@@ -481,9 +468,10 @@ pub mod tests {
     }
 
     fn checked(options: &[&str]) -> Result<Plan, String> {
-        let line = ["ringkeeper-loadgen"].iter().chain(options);
-        let arguments = Arguments::try_parse_from(line).map_err(|error| error.to_string())?;
-        arguments.into_plan().map_err(|error| error.to_string())
+        match crate::command_line::tests::order(options)? {
+            Order::Run(plan) => Ok(*plan),
+            other => panic!("{other:?} is no run"),
+        }
     }
 
     #[test]
@@ -609,6 +597,6 @@ pub mod tests {
     #[test]
     fn a_server_without_a_port_is_named() {
         let error = checked(&["--servers", "127.0.0.1"]).unwrap_err();
-        assert!(error.starts_with("--servers 127.0.0.1: "), "{error}");
+        assert!(error.starts_with("127.0.0.1: "), "{error}");
     }
 }

@@ -327,10 +327,8 @@ fn in_handshake(error: std::io::Error) -> LinkError {
 mod tests {
     use std::net::TcpListener;
 
-    use clap::Parser;
-
     use super::*;
-    use crate::arguments::Arguments;
+    use crate::arguments::tests::plan;
     use crate::schedule::Clock;
     use crate::sockets::Happening;
 
@@ -343,8 +341,7 @@ mod tests {
     }
 
     fn fixture(options: &str) -> Fixture {
-        let line = ["ringkeeper-loadgen"].into_iter().chain(options.split_whitespace());
-        let plan = Arguments::parse_from(line).into_plan().unwrap();
+        let plan = plan(options);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();

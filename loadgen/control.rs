@@ -45,9 +45,14 @@ pub enum ControlError {
         "{root} exists on {server} and was not made by this program; choose another with --root"
     )]
     ForeignRoot { server: String, root: String },
+    #[error(
+        "{server} has not what was just made on {first}: they are not of one ensemble (to load two \
+         one after the other: compare)"
+    )]
+    OtherEnsemble { server: String, first: String },
 }
 
-/// A session for set-up and cleaning up, on the first of the plan's servers.
+/// A session for set-up and cleaning up, on one of the plan's servers.
 pub struct Control<'a> {
     plan: &'a Plan,
     server: &'a Server,
@@ -56,9 +61,30 @@ pub struct Control<'a> {
 }
 
 impl<'a> Control<'a> {
-    /// Opens the session.
+    /// Opens the session, on the first of the plan's servers.
     pub fn connect(plan: &'a Plan) -> Result<Control<'a>, ControlError> {
-        let server = &plan.servers[0];
+        Control::connect_to(plan, &plan.servers[0])
+    }
+
+    /// Waits until every other server of the plan has what was written at the first one.
+    pub fn catch_up(plan: &'a Plan) -> Result<(), ControlError> {
+        for server in &plan.servers[1..] {
+            let mut control = Control::connect_to(plan, server)?;
+            let (code, _) = control.call(wire::sync_request(0, &plan.root))?;
+            control.expect(code, "sync", &plan.root)?;
+            // One that shares no ensemble with the first server has none.
+            let (code, _) = control.call(wire::read_request(0, op::EXISTS, &plan.root))?;
+            if code == NO_NODE {
+                let (server, first) = (server.name.clone(), plan.servers[0].name.clone());
+                return Err(ControlError::OtherEnsemble { server, first });
+            }
+            control.expect(code, "exists", &plan.root)?;
+            control.close()?;
+        }
+        Ok(())
+    }
+
+    fn connect_to(plan: &'a Plan, server: &'a Server) -> Result<Control<'a>, ControlError> {
         let open = || {
             let mut stream = Client::begin(server, plan.session_timeout)?;
             Client::finish_handshake(&mut stream)?;

@@ -8,6 +8,8 @@
 
 mod arguments;
 mod client;
+mod command_line;
+mod comparison;
 mod control;
 mod draw;
 mod epoll_sockets;
@@ -20,6 +22,7 @@ mod sockets;
 #[allow(unsafe_code)] // Here alone: see its module docs.
 mod sys;
 mod tally;
+mod trial;
 mod wire;
 mod workload;
 
@@ -28,12 +31,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::arguments::{Arguments, Plan};
-use crate::control::{Control, ControlError};
-use crate::report::Report;
-use crate::schedule::Clock;
-use crate::tally::Tally;
-use crate::workload::Workload;
+use crate::command_line::{CommandLine, Order, Output};
+use crate::comparison::Comparison;
+use crate::control::ControlError;
+use crate::trial::Trial;
 
 /// A server refused, failed or answered an error.
 const TROUBLE: u8 = 1;
@@ -41,87 +42,52 @@ const TROUBLE: u8 = 1;
 const WRONG_ARGUMENTS: u8 = 2;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let (json, quiet) = (arguments.json, arguments.quiet);
-    let plan = match arguments.into_plan() {
-        Ok(plan) => plan,
+    let (order, output) = match CommandLine::parse().into_order() {
+        Ok(order) => order,
         Err(error) => {
             eprintln!("ringkeeper-loadgen: {error}");
             return ExitCode::from(WRONG_ARGUMENTS);
         }
     };
-    if let (Some(reason), false) = (&plan.ring_refused, quiet) {
+    if let (Some(reason), false) = (&order.first().ring_refused, output.quiet) {
         eprintln!("ringkeeper-loadgen: works with epoll, which takes more time: {reason}");
     }
     if let Err(error) = sys::raise_open_files() {
         eprintln!("ringkeeper-loadgen: the limit on open files stays as it is: {error}");
     }
-    match set_up(&plan, quiet) {
-        Ok(()) => {}
+    let outcome = match carry_out(&order, &output) {
+        Ok(outcome) => outcome,
         Err(error) => {
             eprintln!("ringkeeper-loadgen: set-up: {error}");
             return ExitCode::from(TROUBLE);
         }
-    }
-    let report = measure(&plan, quiet);
-    let text = if json { report.json() + "\n" } else { report.table() };
-    if let Err(error) = std::io::stdout().write_all(text.as_bytes()) {
+    };
+    if let Err(error) = std::io::stdout().write_all(outcome.text.as_bytes()) {
         eprintln!("ringkeeper-loadgen: cannot write the report: {error}");
         return ExitCode::from(TROUBLE);
     }
-    if report.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) }
+    if outcome.ok { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) }
 }
 
-fn set_up(plan: &Plan, quiet: bool) -> Result<(), ControlError> {
-    if !quiet {
-        eprintln!("setting up {} on {}", plan.root, plan.servers[0].name);
-    }
-    let mut control = Control::connect(plan)?;
-    control.set_up()?;
-    control.close()
+/// What is printed, and whether all went well.
+struct Outcome {
+    text: String,
+    ok: bool,
 }
 
-/// All rounds, and the cleaning up between and after them. A round that lost connections is the
-/// last one: the next would measure something else.
-fn measure(plan: &Plan, quiet: bool) -> Report {
-    let workload = Workload::new(plan);
-    let clock = Clock::start();
-    let mut tallies: Vec<Tally> = Vec::new();
-    let mut troubles = Vec::new();
-    for number in 0..plan.rounds {
-        let tally = round::run(plan, &workload, &clock, number, quiet);
-        let lost = tally.failed > 0;
-        tallies.push(tally);
-        if lost {
-            break;
+fn carry_out(order: &Order, output: &Output) -> Result<Outcome, ControlError> {
+    match order {
+        Order::Run(plan) => {
+            let mut trial = Trial::set_up(plan, "", output.quiet)?;
+            while trial.round() {}
+            let report = trial.finish();
+            let text = if output.json { report.json() + "\n" } else { report.table() };
+            Ok(Outcome { text, ok: report.is_ok() })
         }
-        let last = number + 1 == plan.rounds;
-        if plan.workload.uses_up()
-            && !last
-            && let Err(error) = renew(plan, &workload)
-        {
-            troubles.push(format!("between the rounds: {error}"));
-            break;
+        Order::Compare(sides) => {
+            let comparison = Comparison::of(&sides[0], &sides[1], output.quiet)?;
+            let text = if output.json { comparison.json() + "\n" } else { comparison.table() };
+            Ok(Outcome { text, ok: comparison.is_ok() })
         }
     }
-    if !plan.keep
-        && let Err(error) = clean_up(plan)
-    {
-        troubles.push(format!("cleaning up: {error}"));
-    }
-    Report::new(plan, &workload, &tallies, troubles)
-}
-
-/// Gives the next round the znodes that the first one had.
-fn renew(plan: &Plan, workload: &Workload) -> Result<(), ControlError> {
-    let mut control = Control::connect(plan)?;
-    control.renew()?;
-    workload.renew();
-    control.close()
-}
-
-fn clean_up(plan: &Plan) -> Result<(), ControlError> {
-    let mut control = Control::connect(plan)?;
-    control.clean_up()?;
-    control.close()
 }

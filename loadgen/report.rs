@@ -58,15 +58,16 @@ pub struct Report {
     troubles: Vec<String>,
 }
 
+/// One round.
 #[derive(Debug, Serialize)]
-struct Round {
+pub struct Round {
     round: u32,
     /// How long the window was open.
     seconds: f64,
     /// Successful replies inside the window.
     requests: u64,
-    requests_per_second: f64,
-    latency_us: Latency,
+    pub requests_per_second: f64,
+    pub latency_us: Latency,
     #[serde(skip_serializing_if = "Option::is_none")]
     reads_latency_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +75,9 @@ struct Round {
     /// Of each kind of request, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     operations: Vec<Operation>,
+    /// Of each server, where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    servers: Vec<Share>,
     /// Replies with an error code, by code, warm-up included.
     errors: BTreeMap<i32, u64>,
     /// Replies whose data or list had a wrong length, and multis that failed.
@@ -89,6 +93,13 @@ struct Round {
     /// Requests of an open loop that were due in the window and never left.
     #[serde(skip_serializing_if = "Option::is_none")]
     unsent: Option<u64>,
+}
+
+/// What one of several servers did in a round.
+#[derive(Debug, Serialize)]
+struct Share {
+    name: String,
+    requests_per_second: f64,
 }
 
 /// The requests of one kind.
@@ -110,16 +121,16 @@ struct Median {
     operations: Vec<Operation>,
 }
 
-/// In microseconds.
+/// Percentiles, in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-struct Latency {
+pub struct Latency {
     count: u64,
     mean: f64,
-    p50: f64,
+    pub p50: f64,
     p90: f64,
-    p99: f64,
+    pub p99: f64,
     #[serde(rename = "p99.9")]
-    p99_9: f64,
+    pub p99_9: f64,
     #[serde(rename = "p99.99")]
     p99_99: f64,
     max: f64,
@@ -165,7 +176,7 @@ impl Report {
     ) -> Report {
         let rounds: Vec<Round> = (1..)
             .zip(tallies)
-            .map(|(number, tally)| Round::new(number, tally, workload, plan.rate.is_some()))
+            .map(|(number, tally)| Round::new(number, tally, workload, plan))
             .collect();
         let complete = tallies.len() == plan.rounds as usize
             && tallies.iter().all(|tally| !tally.used_up || tally.answered > 0);
@@ -203,6 +214,11 @@ impl Report {
     /// Whether all went well.
     pub fn is_ok(&self) -> bool {
         self.ok
+    }
+
+    /// The rounds that ran.
+    pub fn rounds(&self) -> &[Round] {
+        &self.rounds
     }
 
     /// As JSON, over several lines.
@@ -245,8 +261,20 @@ impl Report {
         Figures { name: "median", rate, requests: String::new(), latency }.write(&mut text);
         text.push('\n');
         write_parts(&mut text, &self.median.operations);
+        self.write_shares(&mut text);
         self.write_troubles(&mut text);
         text
+    }
+
+    /// Which of several servers did how much.
+    fn write_shares(&self, text: &mut String) {
+        for round in self.rounds.iter().filter(|round| !round.servers.is_empty()) {
+            let share = |share: &Share| {
+                format!("{} {}/s", share.name, grouped(share.requests_per_second.round() as u64))
+            };
+            let shares: Vec<String> = round.servers.iter().map(share).collect();
+            let _ = writeln!(text, "round {}: {}", round.round, shares.join(", "));
+        }
     }
 
     fn heading(&self) -> String {
@@ -353,7 +381,7 @@ impl Report {
 }
 
 impl Round {
-    fn new(round: u32, tally: &Tally, workload: &Workload, open_loop: bool) -> Round {
+    fn new(round: u32, tally: &Tally, workload: &Workload, plan: &Plan) -> Round {
         let steps = workload.steps();
         let mixed = steps.len() > 1;
         let of = |class| mixed.then(|| Latency::of(&tally.latencies_of(steps, class)));
@@ -374,6 +402,17 @@ impl Round {
                     latency_us: Latency::of(histogram),
                 })
                 .collect(),
+            servers: (plan.servers.iter().zip(&tally.answered_by))
+                .filter(|_| plan.servers.len() > 1)
+                .map(|(server, answered)| Share {
+                    name: server.name.clone(),
+                    requests_per_second: if seconds > 0.0 {
+                        *answered as f64 / seconds
+                    } else {
+                        0.0
+                    },
+                })
+                .collect(),
             errors: tally.errors.clone(),
             wrong_length: tally.wrong_length,
             connections_failed: tally.failed,
@@ -384,7 +423,7 @@ impl Round {
                 .collect(),
             busy,
             used_up: tally.used_up,
-            unsent: open_loop.then_some(tally.unsent),
+            unsent: plan.rate.is_some().then_some(tally.unsent),
         }
     }
 }
@@ -482,7 +521,7 @@ mod tests {
     }
 
     fn tally_of(steps: usize, answered: u64, latency_us: u64) -> Tally {
-        let mut tally = Tally::new(steps);
+        let mut tally = Tally::new(steps, 1);
         (0..answered).for_each(|_| tally.record(0, latency_us * 1_000));
         tally.answered = answered;
         tally.window = Duration::from_secs(2);

@@ -25,11 +25,17 @@ enum News {
 }
 
 /// Runs round `round` (counted from 0) of the plan. A failure to connect leaves an empty tally with
-/// that failure in it.
-pub fn run(plan: &Plan, workload: &Workload, clock: &Clock, round: u32, quiet: bool) -> Tally {
+/// that failure in it. Progress is shown under `name`, which may be empty; `None`: not shown.
+pub fn run(
+    plan: &Plan,
+    workload: &Workload,
+    clock: &Clock,
+    round: u32,
+    name: Option<&str>,
+) -> Tally {
     let gate = Gate::default();
     let shown: Vec<Shown> = (0..plan.threads).map(|_| Shown::default()).collect();
-    let progress = (!quiet).then(|| Progress::new(plan, round, &shown));
+    let progress = name.map(|name| Progress::new(plan, name, round, &shown));
     thread::scope(|scope| {
         let (tell, told) = channel();
         for (thread, shown) in (0..).zip(&shown) {
@@ -63,7 +69,7 @@ fn collect(
     mut progress: Option<Progress>,
 ) -> Tally {
     let mut connecting = plan.threads;
-    let mut total = Tally::new(workload.steps().len());
+    let mut total = Tally::new(workload.steps().len(), plan.servers.len());
     loop {
         match told.recv_timeout(PROGRESS_EVERY) {
             Ok(News::Connected) => {
@@ -97,6 +103,7 @@ fn collect(
 /// The line on stderr that says how it goes: rewritten in place on a terminal, else one a second.
 struct Progress<'a> {
     plan: &'a Plan,
+    name: &'a str,
     round: u32,
     shown: &'a [Shown],
     in_place: bool,
@@ -106,10 +113,10 @@ struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    fn new(plan: &'a Plan, round: u32, shown: &'a [Shown]) -> Progress<'a> {
+    fn new(plan: &'a Plan, name: &'a str, round: u32, shown: &'a [Shown]) -> Progress<'a> {
         let in_place = std::io::stderr().is_terminal();
         let last_at = Instant::now();
-        Progress { plan, round, shown, in_place, began: None, last_at, last_replies: 0 }
+        Progress { plan, name, round, shown, in_place, began: None, last_at, last_replies: 0 }
     }
 
     fn begin(&mut self) {
@@ -132,7 +139,8 @@ impl<'a> Progress<'a> {
         let sum = |of: fn(&Shown) -> u64| self.shown.iter().map(of).sum::<u64>();
         let replies = sum(|shown| shown.replies.load(Ordering::Relaxed));
         let troubles = sum(|shown| shown.troubles.load(Ordering::Relaxed));
-        let round = format!("round {}/{}", self.round + 1, self.plan.rounds);
+        let space = if self.name.is_empty() { "" } else { " " };
+        let round = format!("{}{space}round {}/{}", self.name, self.round + 1, self.plan.rounds);
         let Some(began) = self.began else { return format!("{round}  connecting") };
         let passed = now - began;
         let (phase, left) = if passed < self.plan.warm_up {
@@ -162,17 +170,14 @@ impl<'a> Progress<'a> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::arguments::Arguments;
+    use crate::arguments::tests::plan;
 
     #[test]
     fn the_progress_line_tells_phase_rate_and_errors() {
-        let line = ["ringkeeper-loadgen", "--rounds", "5", "--warm-up", "2s", "--duration", "5s"];
-        let plan = Arguments::parse_from(line).into_plan().unwrap();
+        let plan = plan("--rounds 5 --warm-up 2s --duration 5s");
         let shown = [Shown::default(), Shown::default()];
-        let mut progress = Progress::new(&plan, 1, &shown);
+        let mut progress = Progress::new(&plan, "", 1, &shown);
         assert_eq!(progress.line(Instant::now()), "round 2/5  connecting");
         progress.begin();
         let began = progress.began.unwrap();
@@ -184,5 +189,8 @@ mod tests {
         shown[1].troubles.store(3, Ordering::Relaxed);
         let line = progress.line(began + Duration::from_secs(3));
         assert_eq!(line, "round 2/5  measuring, 4 s left  2,000 replies/s  3 errors");
+        progress.name = "B";
+        let line = progress.line(began + Duration::from_secs(4));
+        assert!(line.starts_with("B round 2/5  measuring"), "{line}");
     }
 }

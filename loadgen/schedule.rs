@@ -153,7 +153,7 @@ impl<'a> Worker<'a> {
             turns: Turns::new(setting.thread, plan.threads, plan.connections),
             ping_after: plan.session_timeout / 3,
             looked_after: setting.clock.now(),
-            tally: Tally::new(setting.workload.steps().len()),
+            tally: Tally::new(setting.workload.steps().len(), plan.servers.len()),
             replies: 0,
             troubles: 0,
         };
@@ -371,6 +371,7 @@ impl<'a> Worker<'a> {
         let Worker { clients, tally, replies, troubles, unfilled, ended, .. } = self;
         self.sockets.wait(timeout, clock, |slot, now, happening| {
             let Some(client) = &mut clients[slot as usize] else { return };
+            let server = client.server;
             let record = |answer: Answer| {
                 *replies += 1;
                 if answer.error != 0 {
@@ -380,7 +381,9 @@ impl<'a> Worker<'a> {
                     tally.wrong_length += 1;
                     *troubles += 1;
                 } else {
-                    tally.answered += u64::from(window.contains(now));
+                    if window.contains(now) {
+                        tally.answer(server);
+                    }
                     // An open loop measures what was due in the window, whenever it is answered.
                     let measured = if open_loop {
                         window.contains(answer.sent_at)

@@ -24,6 +24,8 @@ pub struct Tally {
     pub steps: Vec<Histogram<u64>>,
     /// Successful replies inside the window.
     pub answered: u64,
+    /// The same by the plan's servers.
+    pub answered_by: Vec<u64>,
     /// Replies with an error code, from the first request to the last, warm-up included.
     pub errors: BTreeMap<i32, u64>,
     /// Successful replies whose data or list has not the length that the set-up gave it.
@@ -56,11 +58,12 @@ impl Failure {
 }
 
 impl Tally {
-    /// Of a workload with so many steps.
-    pub fn new(steps: usize) -> Tally {
+    /// Of a workload with so many steps, and so many servers.
+    pub fn new(steps: usize, servers: usize) -> Tally {
         Tally {
             steps: (0..steps).map(|_| empty_histogram()).collect(),
             answered: 0,
+            answered_by: vec![0; servers],
             errors: BTreeMap::new(),
             wrong_length: 0,
             failures: Vec::new(),
@@ -78,6 +81,13 @@ impl Tally {
         self.steps[usize::from(step)].saturating_record(latency_ns);
     }
 
+    /// Counts a successful reply of a server inside the window.
+    #[inline]
+    pub fn answer(&mut self, server: usize) {
+        self.answered += 1;
+        self.answered_by[server] += 1;
+    }
+
     /// Counts a lost connection.
     pub fn fail(&mut self, failure: Failure) {
         self.failed += 1;
@@ -93,6 +103,9 @@ impl Tally {
             mine.add(others).expect("all histograms have one range");
         }
         self.answered += other.answered;
+        for (mine, others) in self.answered_by.iter_mut().zip(&other.answered_by) {
+            *mine += others;
+        }
         for (code, count) in other.errors {
             *self.errors.entry(code).or_default() += count;
         }
@@ -152,14 +165,15 @@ mod tests {
 
     #[test]
     fn merged_tallies_hold_what_both_held() {
-        let mut left = Tally::new(2);
-        let mut right = Tally::new(2);
+        let mut left = Tally::new(2, 2);
+        let mut right = Tally::new(2, 2);
         for at in 1..=50u64 {
             left.record(0, at * 1_000);
             right.record(0, (at + 50) * 1_000);
         }
         right.record(1, 9_000_000);
-        (left.answered, right.answered) = (50, 51);
+        (0..50).for_each(|_| left.answer(0));
+        (0..51).for_each(|_| right.answer(1));
         left.errors.insert(-101, 2);
         right.errors.insert(-101, 3);
         right.errors.insert(-4, 1);
@@ -171,17 +185,18 @@ mod tests {
         assert!((50_000..50_100).contains(&median), "{median}");
         assert_eq!(left.errors, BTreeMap::from([(-101, 5), (-4, 1)]));
         assert_eq!(left.rate(), 50.5);
+        assert_eq!(left.answered_by, [50, 51]);
         assert_eq!(left.latencies().len(), 101);
         assert!(!left.is_clean());
     }
 
     #[test]
     fn failures_are_counted_and_the_first_kept() {
-        let mut tally = Tally::new(1);
+        let mut tally = Tally::new(1, 1);
         for _ in 0..20 {
             tally.fail(Failure::new("a:1", &LinkError::Closed));
         }
-        let mut all = Tally::new(1);
+        let mut all = Tally::new(1, 1);
         all.merge(tally.clone());
         all.merge(tally);
         assert_eq!((all.failed, all.failures.len()), (40, FAILURES_KEPT_MAX));
@@ -189,13 +204,13 @@ mod tests {
 
     #[test]
     fn a_latency_beyond_the_range_counts_as_the_longest() {
-        let mut tally = Tally::new(1);
+        let mut tally = Tally::new(1, 1);
         tally.record(0, u64::MAX);
         assert!(tally.steps[0].max() >= LATENCY_MAX_NS);
     }
 
     #[test]
     fn a_window_that_never_opened_has_no_rate() {
-        assert_eq!(Tally::new(1).rate(), 0.0);
+        assert_eq!(Tally::new(1, 1).rate(), 0.0);
     }
 }

@@ -13,6 +13,7 @@ pub mod op {
     pub const GET_DATA: i32 = 4;
     pub const SET_DATA: i32 = 5;
     pub const GET_CHILDREN: i32 = 8;
+    pub const SYNC: i32 = 9;
     pub const PING: i32 = 11;
     pub const MULTI: i32 = 14;
     pub const CLOSE_SESSION: i32 = -11;
@@ -87,6 +88,11 @@ impl Frame {
 /// getData, exists or getChildren of `path`, without a watch.
 pub fn read_request(xid: i32, operation: i32, path: &str) -> Vec<u8> {
     Frame::request(xid, operation).buffer(path.as_bytes()).byte(0).finish()
+}
+
+/// sync of `path`.
+pub fn sync_request(xid: i32, path: &str) -> Vec<u8> {
+    Frame::request(xid, op::SYNC).buffer(path.as_bytes()).finish()
 }
 
 /// setData of `path`, whatever its version.

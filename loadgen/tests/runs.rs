@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fake::{
     CLOSE_SESSION, CREATE, DELETE, EXISTS, Fake, Fault, GET_CHILDREN, GET_DATA, MULTI, SET_DATA,
+    SYNC,
 };
 
 /// Short rounds: these runs test what is said, not how fast. Long enough that a busy machine gives
@@ -15,8 +16,11 @@ use fake::{
 const SHORT: &str = "--duration 500ms --warm-up 50ms --keys 10 --connections 3 --quiet";
 
 fn run(fake: &Fake, options: &str) -> Output {
+    run_alone(&format!("--servers {} {options}", fake.address))
+}
+
+fn run_alone(options: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_ringkeeper-loadgen"))
-        .args(["--servers", &fake.address.to_string()])
         .args(options.split_whitespace())
         .output()
         .unwrap()
@@ -112,6 +116,79 @@ fn an_open_loop_counts_a_stall_against_every_request_that_it_delayed() {
     // closed loop would have seen it twice.
     assert!(latency["p90"].as_f64().unwrap() >= 100_000.0, "{report:#}");
     assert!(latency["max"].as_f64().unwrap() >= 499_000.0, "{report:#}");
+}
+
+#[test]
+fn several_servers_share_the_load_and_each_has_caught_up_before() {
+    let fake = Fake::start(Fault::None);
+    // One server that is named twice stands for two.
+    let servers = format!("{0},{0}", fake.address);
+    let output = run_alone(&format!("{SHORT} --json --connections 4 --servers {servers}"));
+    let report = json(&output);
+    assert_eq!(output.status.code(), Some(0), "{report:#}");
+    assert_eq!(fake.asked(SYNC), 1);
+    let shares = report["rounds"][0]["servers"].as_array().unwrap();
+    let rate = |share: &serde_json::Value| share["requests_per_second"].as_f64().unwrap();
+    assert!(shares.iter().all(|share| rate(share) > 0.0), "{report:#}");
+    let all = report["rounds"][0]["requests_per_second"].as_f64().unwrap();
+    assert!((shares.iter().map(rate).sum::<f64>() - all).abs() < 1e-6 * all, "{report:#}");
+}
+
+#[test]
+fn servers_that_are_not_of_one_ensemble_are_told_apart() {
+    let (one, other) = (Fake::start(Fault::None), Fake::start(Fault::None));
+    let servers = format!("{},{}", one.address, other.address);
+    let output = run_alone(&format!("{SHORT} --servers {servers}"));
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(said.contains("not of one ensemble") && said.contains("compare"), "{said}");
+    assert_eq!(one.paths(), [""; 0], "what was made on the first is gone");
+}
+
+#[test]
+fn a_comparison_loads_both_sides_in_turns_and_gives_the_ratio() {
+    let (a, b) = (Fake::start(Fault::None), Fake::start(Fault::None));
+    let line = format!("compare --a {} --b {} --rounds 2", a.address, b.address);
+    let report = json(&run_alone(&format!("{line} {SHORT} --workload create --json")));
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert_eq!(report["pairs"], 2);
+    let rate = |side: &str, round: usize| {
+        report[side]["rounds"][round]["requests_per_second"].as_f64().unwrap()
+    };
+    let ratio = &report["ratios"][0];
+    assert_eq!(ratio["figure"], "requests/s");
+    let mean = ((rate("b", 0) / rate("a", 0)) * (rate("b", 1) / rate("a", 1))).sqrt();
+    assert!((ratio["ratio"].as_f64().unwrap() - mean).abs() < 1e-6 * mean, "{report:#}");
+    assert!(ratio["low"].as_f64() <= ratio["least"].as_f64(), "{report:#}");
+    for fake in [&a, &b] {
+        // Set-up, renewal and cleaning up, and three connections in each of two rounds.
+        assert_eq!(fake.asked(CLOSE_SESSION), 3 + 2 * 3);
+        assert_eq!(fake.paths(), [""; 0]);
+    }
+    let table = stdout(&run_alone(&format!("{line} {SHORT}")));
+    assert!(table.contains("A: ringkeeper-loadgen") && table.contains("95% conf"), "{table}");
+}
+
+#[test]
+fn a_comparison_whose_one_side_fails_keeps_what_was_measured_of_the_other() {
+    let (a, b) = (Fake::start(Fault::None), Fake::start(Fault::DiesAfterGets(50)));
+    let line = format!("compare --a {} --b {} --json", a.address, b.address);
+    let output = run_alone(&format!("{line} {SHORT}"));
+    assert_eq!(output.status.code(), Some(1));
+    let report = json(&output);
+    assert_eq!((&report["a"]["ok"], &report["b"]["ok"]), (&false.into(), &false.into()));
+    assert!(report["a"]["rounds"][0]["requests"].as_u64().unwrap() > 0);
+    assert_eq!(report["pairs"], 1, "neither went on");
+    assert_eq!(a.paths(), [""; 0]);
+}
+
+#[test]
+fn a_comparison_whose_second_side_is_not_there_leaves_nothing_on_the_first() {
+    let a = Fake::start(Fault::None);
+    let output = run_alone(&format!("compare --a {} --b 127.0.0.1:1 --quiet", a.address));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("127.0.0.1:1 cannot connect"), "{}", stderr(&output));
+    assert_eq!(a.paths(), [""; 0]);
 }
 
 #[test]
@@ -263,10 +340,7 @@ fn a_server_that_refuses_is_named_with_the_reason() {
 
 #[test]
 fn a_port_where_nobody_listens_is_one_clear_line() {
-    let output = Command::new(env!("CARGO_BIN_EXE_ringkeeper-loadgen"))
-        .args(["--servers", "127.0.0.1:1", "--quiet"])
-        .output()
-        .unwrap();
+    let output = run_alone("--servers 127.0.0.1:1 --quiet");
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     assert!(said.contains("127.0.0.1:1 cannot connect: Connection refused"), "{said}");

@@ -13,6 +13,7 @@ pub const EXISTS: i32 = 3;
 pub const GET_DATA: i32 = 4;
 pub const SET_DATA: i32 = 5;
 pub const GET_CHILDREN: i32 = 8;
+pub const SYNC: i32 = 9;
 pub const PING: i32 = 11;
 pub const MULTI: i32 = 14;
 pub const CLOSE_SESSION: i32 = -11;
@@ -236,6 +237,9 @@ impl State {
             return (OK, body);
         }
         let path = String::from_utf8(bytes_at(frame, 8).to_vec()).unwrap();
+        if operation == SYNC {
+            return (OK, buffer(path.as_bytes()));
+        }
         let data_at = 12 + path.len();
         let there = self.nodes.contains_key(&path);
         match operation {

@@ -1,0 +1,147 @@
+//! The command line as a whole: what to do with which load, and where the results go. Parsed once,
+//! by `main`.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::arguments::{ArgumentError, Arguments, Plan};
+
+/// Rounds with each side of a comparison where nothing else is asked for.
+const ROUNDS_COMPARED: u32 = 5;
+
+/// Loads a server of the ZooKeeper protocol and reports throughput and latency.
+///
+/// In a closed loop every connection keeps --in-flight requests outstanding: a new one leaves when a
+/// reply comes. With --rate requests leave at that rate, and latencies count from when they were due.
+/// Exit code: 0 all well; 1 a server refused, failed or answered an error (what was measured is
+/// still reported); 2 wrong arguments.
+#[derive(Debug, Parser)]
+// The last of an option given twice counts, so that a script can append what it changes.
+#[command(
+    name = "ringkeeper-loadgen",
+    version,
+    args_override_self = true,
+    args_conflicts_with_subcommands = true
+)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Loads A and B in turns and reports the ratio of their figures with its spread.
+    Compare(Compare),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Servers to load, of one ensemble; connections are spread over them in turn.
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2181", value_name = "HOST:PORT")]
+    servers: Vec<String>,
+    #[command(flatten)]
+    load: Arguments,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    /// Servers of side A, of one ensemble.
+    #[arg(long, value_delimiter = ',', required = true, value_name = "HOST:PORT")]
+    a: Vec<String>,
+    /// Servers of side B, of one ensemble.
+    #[arg(long, value_delimiter = ',', required = true, value_name = "HOST:PORT")]
+    b: Vec<String>,
+    #[command(flatten)]
+    load: Arguments,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// Where the results go.
+#[derive(Clone, Debug, Args)]
+pub struct Output {
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// No progress on stderr.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// What to do; it can be carried out as it stands.
+#[derive(Debug)]
+pub enum Order {
+    /// One load.
+    Run(Box<Plan>),
+    /// The same load with two sides, A and B, which differ in their servers alone.
+    Compare(Box<[Plan; 2]>),
+}
+
+impl Order {
+    /// The plan of the order, or of its first part.
+    pub fn first(&self) -> &Plan {
+        match self {
+            Order::Run(plan) => plan,
+            Order::Compare(sides) => &sides[0],
+        }
+    }
+}
+
+impl CommandLine {
+    /// Checks the options against each other.
+    ///
+    /// # Errors
+    /// What is wrong, in terms of the command line.
+    pub fn into_order(self) -> Result<(Order, Output), ArgumentError> {
+        match self.command {
+            None => {
+                let Run { servers, load, output } = self.run;
+                Ok((Order::Run(Box::new(load.into_plan(&servers)?)), output))
+            }
+            Some(Command::Compare(Compare { a, b, mut load, output })) => {
+                load.rounds.get_or_insert(ROUNDS_COMPARED);
+                let sides = [load.clone().into_plan(&a)?, load.into_plan(&b)?];
+                Ok((Order::Compare(Box::new(sides)), output))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// What these options, without the program's name, ask for.
+    pub fn order(options: &[&str]) -> Result<Order, String> {
+        let line = ["ringkeeper-loadgen"].iter().chain(options);
+        let line = CommandLine::try_parse_from(line).map_err(|error| error.to_string())?;
+        let (order, _) = line.into_order().map_err(|error| error.to_string())?;
+        Ok(order)
+    }
+
+    #[test]
+    fn a_comparison_has_one_load_and_two_sides() {
+        let line = "compare --a 127.0.0.1:1 --b 127.0.0.1:2,127.0.0.1:3 --workload set";
+        let Order::Compare(sides) = order(&line.split(' ').collect::<Vec<_>>()).unwrap() else {
+            panic!("no comparison");
+        };
+        let [a, b] = *sides;
+        assert_eq!((a.servers.len(), b.servers.len()), (1, 2));
+        assert_eq!((a.workload, a.rounds), (b.workload, b.rounds));
+        assert_eq!(a.rounds, 5);
+    }
+
+    #[test]
+    fn a_comparison_needs_both_sides_and_takes_no_servers_beside_them() {
+        for wrong in [
+            "compare --a 127.0.0.1:1",
+            "compare --a 127.0.0.1:1 --b 127.0.0.1:2 --servers 127.0.0.1:3",
+            "--keys 3 compare --a 127.0.0.1:1 --b 127.0.0.1:2",
+        ] {
+            assert!(order(&wrong.split(' ').collect::<Vec<_>>()).is_err(), "{wrong}");
+        }
+    }
+}
