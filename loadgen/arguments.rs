@@ -2,6 +2,7 @@
 //! works from a [`Plan`], which cannot be wrong.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -303,6 +304,8 @@ pub enum ArgumentError {
     TooShort { option: &'static str },
     #[error("--driver ring: {0}")]
     Ring(RingError),
+    #[error("{option} {}: {reason}", .file.display())]
+    File { option: &'static str, file: PathBuf, reason: &'static str },
     #[error("--pin {core}: cannot run on that core: {reason}")]
     Pin { core: u16, reason: std::io::Error },
 }

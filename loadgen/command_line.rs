@@ -1,6 +1,8 @@
 //! The command line as a whole: what to do with which load, and where the results go. Parsed once,
 //! by `main`.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Parser, Subcommand};
 
 use crate::arguments::{ArgumentError, Arguments, Plan};
@@ -66,6 +68,12 @@ pub struct Output {
     /// Print the report as JSON.
     #[arg(long)]
     pub json: bool,
+    /// Write every round's figures here, too, as comma-separated values.
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+    /// Write a page with tables and plots here, too, which needs no other file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// No progress on stderr.
     #[arg(long)]
     pub quiet: bool,
@@ -96,6 +104,15 @@ impl CommandLine {
     /// # Errors
     /// What is wrong, in terms of the command line.
     pub fn into_order(self) -> Result<(Order, Output), ArgumentError> {
+        let Output { csv, html, .. } = match &self.command {
+            None => &self.run.output,
+            Some(Command::Compare(compare)) => &compare.output,
+        };
+        for (option, file) in [("--csv", csv), ("--html", html)] {
+            if let Some(file) = file {
+                check_file(option, file)?;
+            }
+        }
         match self.command {
             None => {
                 let Run { servers, load, output } = self.run;
@@ -108,6 +125,20 @@ impl CommandLine {
             }
         }
     }
+}
+
+/// Whether `file` can be a file, as far as that is to be seen without making it: better said before
+/// the load than after it.
+fn check_file(option: &'static str, file: &Path) -> Result<(), ArgumentError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let refused = |reason| ArgumentError::File { option, file: file.to_owned(), reason };
+    if file.is_dir() {
+        return Err(refused("is a folder"));
+    }
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return Err(refused("there is no such folder"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -132,6 +163,14 @@ pub mod tests {
         assert_eq!((a.servers.len(), b.servers.len()), (1, 2));
         assert_eq!((a.workload, a.rounds), (b.workload, b.rounds));
         assert_eq!(a.rounds, 5);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_told_before_the_load() {
+        assert!(order(&["--csv", "/no/such/folder/a.csv"]).unwrap_err().contains("--csv /no/such"));
+        let error = order(&["compare", "--a", "127.0.0.1:1", "--b", "127.0.0.1:2", "--html", "/"]);
+        assert!(error.unwrap_err().contains("--html /: is a folder"));
+        assert!(order(&["--csv", "a.csv"]).is_ok(), "in the current folder");
     }
 
     #[test]

@@ -16,8 +16,8 @@ use crate::trial::Trial;
 /// The results of both sides. Field names are the JSON's.
 #[derive(Debug, Serialize)]
 pub struct Comparison {
-    a: Report,
-    b: Report,
+    pub a: Report,
+    pub b: Report,
     /// Rounds of A and of B that are neighbours.
     pairs: usize,
     /// B's figures divided by A's.
@@ -71,7 +71,7 @@ impl Comparison {
     }
 
     fn new(a: Report, b: Report) -> Comparison {
-        let pairs = a.rounds().len().min(b.rounds().len());
+        let pairs = a.rounds.len().min(b.rounds.len());
         let ratio = |figure, of: fn(&Report, usize) -> f64| {
             let ratios: Vec<f64> = (0..pairs)
                 .map(|pair| of(&b, pair) / of(&a, pair))
@@ -80,7 +80,7 @@ impl Comparison {
             Ratio::of(figure, &ratios)
         };
         let ratios = [
-            ratio("requests/s", |report, round| report.rounds()[round].requests_per_second),
+            ratio("requests/s", |report, round| report.rounds[round].requests_per_second),
             ratio("p50", |report, round| latency(report, round).p50),
             ratio("p99", |report, round| latency(report, round).p99),
             ratio("p99.9", |report, round| latency(report, round).p99_9),
@@ -126,7 +126,7 @@ impl Comparison {
 }
 
 fn latency(report: &Report, round: usize) -> &Latency {
-    &report.rounds()[round].latency_us
+    &report.rounds[round].latency_us
 }
 
 impl Ratio {

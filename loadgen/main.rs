@@ -11,10 +11,13 @@ mod client;
 mod command_line;
 mod comparison;
 mod control;
+mod csv;
 mod draw;
 mod epoll_sockets;
 mod pace;
+mod page;
 mod paths;
+mod plot;
 mod report;
 mod round;
 mod schedule;
@@ -27,6 +30,7 @@ mod wire;
 mod workload;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -62,16 +66,19 @@ fn main() -> ExitCode {
             return ExitCode::from(TROUBLE);
         }
     };
-    if let Err(error) = std::io::stdout().write_all(outcome.text.as_bytes()) {
-        eprintln!("ringkeeper-loadgen: cannot write the report: {error}");
+    if let Err(error) = hand_out(&outcome, &output) {
+        eprintln!("ringkeeper-loadgen: {error}");
         return ExitCode::from(TROUBLE);
     }
     if outcome.ok { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) }
 }
 
-/// What is printed, and whether all went well.
+/// The results in every form, and whether all went well.
 struct Outcome {
-    text: String,
+    table: String,
+    json: String,
+    csv: String,
+    html: String,
     ok: bool,
 }
 
@@ -81,13 +88,46 @@ fn carry_out(order: &Order, output: &Output) -> Result<Outcome, ControlError> {
             let mut trial = Trial::set_up(plan, "", output.quiet)?;
             while trial.round() {}
             let report = trial.finish();
-            let text = if output.json { report.json() + "\n" } else { report.table() };
-            Ok(Outcome { text, ok: report.is_ok() })
+            Ok(Outcome {
+                table: report.table(),
+                json: report.json(),
+                csv: csv::of(&[("", &report)]),
+                html: page::of_run(&report),
+                ok: report.is_ok(),
+            })
         }
         Order::Compare(sides) => {
             let comparison = Comparison::of(&sides[0], &sides[1], output.quiet)?;
-            let text = if output.json { comparison.json() + "\n" } else { comparison.table() };
-            Ok(Outcome { text, ok: comparison.is_ok() })
+            Ok(Outcome {
+                table: comparison.table(),
+                json: comparison.json(),
+                csv: csv::of(&[("A", &comparison.a), ("B", &comparison.b)]),
+                html: page::of_comparison(&comparison),
+                ok: comparison.is_ok(),
+            })
         }
     }
+}
+
+/// Prints the results and writes the files asked for. Every one is tried, the first failure told.
+fn hand_out(outcome: &Outcome, output: &Output) -> Result<(), WriteError> {
+    let printed = if output.json { format!("{}\n", outcome.json) } else { outcome.table.clone() };
+    let printed = std::io::stdout()
+        .write_all(printed.as_bytes())
+        .map_err(|reason| WriteError { place: "stdout".to_owned(), reason });
+    let file = |path: &Option<PathBuf>, text: &str| match path {
+        None => Ok(()),
+        Some(path) => std::fs::write(path, text)
+            .map_err(|reason| WriteError { place: path.display().to_string(), reason }),
+    };
+    let files = [file(&output.csv, &outcome.csv), file(&output.html, &outcome.html)];
+    [printed].into_iter().chain(files).collect()
+}
+
+/// Results that could not be handed out.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the report to {place}: {reason}")]
+struct WriteError {
+    place: String,
+    reason: std::io::Error,
 }

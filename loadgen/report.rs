@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::arguments::{Distribution, Plan, WorkloadKind};
-use crate::tally::Tally;
+use crate::tally::{SLICES, Tally, merged};
 use crate::wire::error_name;
 use crate::workload::{Class, Workload};
 
@@ -18,101 +18,113 @@ const BUSY_ALL_THE_TIME: f64 = 0.97;
 /// A run's results. Field names are the JSON's.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    version: &'static str,
-    workload: &'static str,
+    pub version: &'static str,
+    pub workload: &'static str,
     /// Its kinds of request with their shares, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mix: Option<String>,
+    pub mix: Option<String>,
     /// Percentage of gets; of the mixed workload alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    read_share: Option<u8>,
-    servers: Vec<String>,
-    connections: u32,
-    in_flight: u32,
+    pub read_share: Option<u8>,
+    pub servers: Vec<String>,
+    pub connections: u32,
+    pub in_flight: u32,
     /// Requests a second of an open loop; absent of a closed one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    rate: Option<u32>,
-    threads: u32,
-    pin: Vec<u16>,
-    driver: &'static str,
+    pub rate: Option<u32>,
+    pub threads: u32,
+    pub pin: Vec<u16>,
+    pub driver: &'static str,
     /// Znodes that the requests spread over; 0 where that does not apply.
-    keys: u32,
+    pub keys: u32,
     /// The exponent of Zipf's law; absent where keys are drawn evenly.
     #[serde(skip_serializing_if = "Option::is_none")]
-    zipf_exponent: Option<f64>,
-    value_size: u32,
+    pub zipf_exponent: Option<f64>,
+    pub value_size: u32,
     /// Names in the list; 0 where nothing is listed.
-    children: u32,
+    pub children: u32,
     /// setData in one request of the multi workload; 0 elsewhere.
-    multi_size: u32,
-    seed: u64,
-    duration_seconds: f64,
-    warm_up_seconds: f64,
-    rounds: Vec<Round>,
+    pub multi_size: u32,
+    pub seed: u64,
+    pub duration_seconds: f64,
+    pub warm_up_seconds: f64,
+    pub rounds: Vec<Round>,
     /// Of each figure by itself, over the rounds.
-    median: Median,
+    pub median: Median,
     /// Every request of every round got the reply that it should, and set-up and cleaning up went
     /// well.
     ok: bool,
     /// What went wrong outside of the rounds.
     troubles: Vec<String>,
+    /// By kind of request, where there are several, over all rounds.
+    #[serde(skip)]
+    pub curves: Vec<(&'static str, Curve)>,
 }
+
+/// Latencies by percentile, for plots: at each x, which is -log10(1 - quantile), microseconds.
+pub type Curve = Vec<(f64, f64)>;
 
 /// One round.
 #[derive(Debug, Serialize)]
 pub struct Round {
-    round: u32,
+    pub round: u32,
     /// How long the window was open.
-    seconds: f64,
+    pub seconds: f64,
     /// Successful replies inside the window.
-    requests: u64,
+    pub requests: u64,
     pub requests_per_second: f64,
     pub latency_us: Latency,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reads_latency_us: Option<Latency>,
+    pub reads_latency_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    writes_latency_us: Option<Latency>,
+    pub writes_latency_us: Option<Latency>,
     /// Of each kind of request, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    operations: Vec<Operation>,
+    pub operations: Vec<Operation>,
     /// Of each server, where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    servers: Vec<Share>,
+    pub servers: Vec<Share>,
     /// Replies with an error code, by code, warm-up included.
-    errors: BTreeMap<i32, u64>,
+    pub errors: BTreeMap<i32, u64>,
     /// Replies whose data or list had a wrong length, and multis that failed.
-    wrong_length: u64,
+    pub wrong_length: u64,
     /// Connections lost, or that could not be made.
-    connections_failed: u64,
+    pub connections_failed: u64,
     /// The first of them.
-    failures: Vec<String>,
+    pub failures: Vec<String>,
     /// The share of the window in which the busiest thread of the load generator used its core.
-    busy: f64,
+    pub busy: f64,
     /// It ended early, because every key was deleted.
-    used_up: bool,
+    pub used_up: bool,
     /// Requests of an open loop that were due in the window and never left.
     #[serde(skip_serializing_if = "Option::is_none")]
-    unsent: Option<u64>,
+    pub unsent: Option<u64>,
+    #[serde(skip)]
+    pub curve: Curve,
+    /// Over time: seconds since the window opened, and requests/s around then.
+    #[serde(skip)]
+    pub pace: Vec<(f64, f64)>,
 }
 
 /// What one of several servers did in a round.
 #[derive(Debug, Serialize)]
-struct Share {
+pub struct Share {
     name: String,
     requests_per_second: f64,
 }
 
 /// The requests of one kind.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Operation {
-    name: &'static str,
-    latency_us: Latency,
+pub struct Operation {
+    pub name: &'static str,
+    pub latency_us: Latency,
 }
 
+/// Each figure's median over the rounds.
 #[derive(Debug, Serialize)]
-struct Median {
-    requests_per_second: f64,
-    latency_us: Latency,
+pub struct Median {
+    pub requests_per_second: f64,
+    pub latency_us: Latency,
     #[serde(skip_serializing_if = "Option::is_none")]
     reads_latency_us: Option<Latency>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,16 +136,16 @@ struct Median {
 /// Percentiles, in microseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Latency {
-    count: u64,
-    mean: f64,
+    pub count: u64,
+    pub mean: f64,
     pub p50: f64,
-    p90: f64,
+    pub p90: f64,
     pub p99: f64,
     #[serde(rename = "p99.9")]
     pub p99_9: f64,
     #[serde(rename = "p99.99")]
-    p99_99: f64,
-    max: f64,
+    pub p99_99: f64,
+    pub max: f64,
 }
 
 impl Latency {
@@ -206,6 +218,7 @@ impl Report {
             warm_up_seconds: plan.warm_up.as_secs_f64(),
             median: Median::of(&rounds),
             rounds,
+            curves: curves(workload, tallies),
             ok: complete && troubles.is_empty() && tallies.iter().all(Tally::is_clean),
             troubles,
         }
@@ -214,11 +227,6 @@ impl Report {
     /// Whether all went well.
     pub fn is_ok(&self) -> bool {
         self.ok
-    }
-
-    /// The rounds that ran.
-    pub fn rounds(&self) -> &[Round] {
-        &self.rounds
     }
 
     /// As JSON, over several lines.
@@ -424,6 +432,8 @@ impl Round {
             busy,
             used_up: tally.used_up,
             unsent: plan.rate.is_some().then_some(tally.unsent),
+            curve: curve(&tally.latencies()),
+            pace: pace(tally, plan),
         }
     }
 }
@@ -449,6 +459,39 @@ impl Median {
             }),
         }
     }
+}
+
+/// By kind of request, where there are several.
+fn curves(workload: &Workload, tallies: &[Tally]) -> Vec<(&'static str, Curve)> {
+    let steps = workload.steps().iter().enumerate().filter(|_| workload.steps().len() > 1);
+    steps
+        .map(|(at, step)| {
+            let rounds = tallies.iter().map(|tally| &tally.steps[at]);
+            (step.name, curve(&merged(rounds)))
+        })
+        .collect()
+}
+
+/// To the last percentile that at least one request stands for.
+fn curve(histogram: &Histogram<u64>) -> Curve {
+    const POINTS_PER_DECADE: u32 = 20;
+    let decades = (histogram.len() as f64).log10();
+    (0..)
+        .map(|point| f64::from(point) / f64::from(POINTS_PER_DECADE))
+        .take_while(|at| *at <= decades)
+        .map(|at| {
+            let value = histogram.value_at_quantile(1.0 - 10f64.powf(-at));
+            (at, value as f64 / 1_000.0)
+        })
+        .collect()
+}
+
+/// Each slice of the window that was over before the window closed, at its middle.
+fn pace(tally: &Tally, plan: &Plan) -> Vec<(f64, f64)> {
+    let length = plan.duration.as_secs_f64() / SLICES as f64;
+    let over = (tally.window.as_secs_f64() / length).round() as usize;
+    let slices = tally.answered_in.iter().take(over).enumerate();
+    slices.map(|(at, count)| ((at as f64 + 0.5) * length, *count as f64 / length)).collect()
 }
 
 /// One line of the table, without its end.
@@ -503,7 +546,7 @@ pub fn grouped(number: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::time::Duration;
 
     use super::*;
@@ -511,7 +554,7 @@ mod tests {
     use crate::client::LinkError;
     use crate::tally::Failure;
 
-    fn report(options: &str, tallies: &[Tally], troubles: Vec<String>) -> Report {
+    pub fn report(options: &str, tallies: &[Tally], troubles: Vec<String>) -> Report {
         let plan = plan(options);
         Report::new(&plan, &Workload::new(&plan), tallies, troubles)
     }
@@ -520,7 +563,7 @@ mod tests {
         tally_of(1, answered, latency_us)
     }
 
-    fn tally_of(steps: usize, answered: u64, latency_us: u64) -> Tally {
+    pub fn tally_of(steps: usize, answered: u64, latency_us: u64) -> Tally {
         let mut tally = Tally::new(steps, 1);
         (0..answered).for_each(|_| tally.record(0, latency_us * 1_000));
         tally.answered = answered;

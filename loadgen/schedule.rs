@@ -11,7 +11,7 @@ use crate::draw::Source;
 use crate::pace::{Pace, Timetable, Turns, sleep_until};
 use crate::sockets::{Driver, Happening, Sockets};
 use crate::sys;
-use crate::tally::{Failure, Tally};
+use crate::tally::{Failure, SLICES, Tally};
 use crate::workload::Workload;
 
 /// Connections whose handshakes are under way at once in one thread; below the listen backlog of
@@ -368,10 +368,12 @@ impl<'a> Worker<'a> {
     fn receive(&mut self, timeout: Duration, window: Window) {
         let Setting { workload, clock, .. } = self.setting;
         let open_loop = matches!(self.pace, Pace::Open(_));
+        let slice_ns = self.setting.plan.duration.as_nanos() as u64 / SLICES as u64;
         let Worker { clients, tally, replies, troubles, unfilled, ended, .. } = self;
         self.sockets.wait(timeout, clock, |slot, now, happening| {
             let Some(client) = &mut clients[slot as usize] else { return };
             let server = client.server;
+            let slice = (now.saturating_sub(window.opens) / slice_ns) as usize;
             let record = |answer: Answer| {
                 *replies += 1;
                 if answer.error != 0 {
@@ -382,7 +384,7 @@ impl<'a> Worker<'a> {
                     *troubles += 1;
                 } else {
                     if window.contains(now) {
-                        tally.answer(server);
+                        tally.answer(server, slice);
                     }
                     // An open loop measures what was due in the window, whenever it is answered.
                     let measured = if open_loop {

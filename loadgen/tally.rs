@@ -16,6 +16,9 @@ const DIGITS: u8 = 3;
 /// Failures that are kept word by word; the rest are only counted.
 const FAILURES_KEPT_MAX: usize = 8;
 
+/// Parts of the window as it was asked for, in each of which replies are counted.
+pub const SLICES: usize = 100;
+
 /// The results of one thread, or of a round.
 #[derive(Clone, Debug)]
 pub struct Tally {
@@ -26,6 +29,8 @@ pub struct Tally {
     pub answered: u64,
     /// The same by the plan's servers.
     pub answered_by: Vec<u64>,
+    /// The same over time: in each of [`SLICES`] equal parts of the window as it was asked for.
+    pub answered_in: Vec<u64>,
     /// Replies with an error code, from the first request to the last, warm-up included.
     pub errors: BTreeMap<i32, u64>,
     /// Successful replies whose data or list has not the length that the set-up gave it.
@@ -64,6 +69,7 @@ impl Tally {
             steps: (0..steps).map(|_| empty_histogram()).collect(),
             answered: 0,
             answered_by: vec![0; servers],
+            answered_in: vec![0; SLICES],
             errors: BTreeMap::new(),
             wrong_length: 0,
             failures: Vec::new(),
@@ -81,11 +87,13 @@ impl Tally {
         self.steps[usize::from(step)].saturating_record(latency_ns);
     }
 
-    /// Counts a successful reply of a server inside the window.
+    /// Counts a successful reply of a server inside the window, in a slice of it; one beyond the last
+    /// counts for the last.
     #[inline]
-    pub fn answer(&mut self, server: usize) {
+    pub fn answer(&mut self, server: usize, slice: usize) {
         self.answered += 1;
         self.answered_by[server] += 1;
+        self.answered_in[slice.min(SLICES - 1)] += 1;
     }
 
     /// Counts a lost connection.
@@ -104,6 +112,9 @@ impl Tally {
         }
         self.answered += other.answered;
         for (mine, others) in self.answered_by.iter_mut().zip(&other.answered_by) {
+            *mine += others;
+        }
+        for (mine, others) in self.answered_in.iter_mut().zip(&other.answered_in) {
             *mine += others;
         }
         for (code, count) in other.errors {
@@ -147,7 +158,8 @@ impl Tally {
     }
 }
 
-fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
+/// All of these together.
+pub fn merged<'a>(histograms: impl Iterator<Item = &'a Histogram<u64>>) -> Histogram<u64> {
     let mut all = empty_histogram();
     for histogram in histograms {
         all.add(histogram).expect("all histograms have one range");
@@ -172,8 +184,8 @@ mod tests {
             right.record(0, (at + 50) * 1_000);
         }
         right.record(1, 9_000_000);
-        (0..50).for_each(|_| left.answer(0));
-        (0..51).for_each(|_| right.answer(1));
+        (0..50).for_each(|_| left.answer(0, 7));
+        (0..51).for_each(|_| right.answer(1, SLICES));
         left.errors.insert(-101, 2);
         right.errors.insert(-101, 3);
         right.errors.insert(-4, 1);
@@ -186,6 +198,7 @@ mod tests {
         assert_eq!(left.errors, BTreeMap::from([(-101, 5), (-4, 1)]));
         assert_eq!(left.rate(), 50.5);
         assert_eq!(left.answered_by, [50, 51]);
+        assert_eq!((left.answered_in[7], left.answered_in[SLICES - 1]), (50, 51));
         assert_eq!(left.latencies().len(), 101);
         assert!(!left.is_clean());
     }

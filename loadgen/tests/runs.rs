@@ -231,6 +231,28 @@ fn the_table_is_readable() {
 }
 
 #[test]
+fn figures_and_plots_go_to_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (csv, html) = (folder.path().join("run.csv"), folder.path().join("run.html"));
+    let files = format!("--csv {} --html {}", csv.display(), html.display());
+    let (a, b) = (Fake::start(Fault::None), Fake::start(Fault::None));
+    good_run(&a, &format!("--rounds 2 --workload mixed {files}"));
+    let lines = std::fs::read_to_string(&csv).unwrap();
+    assert_eq!(lines.lines().count(), 1 + 2 * 3, "{lines}");
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert_eq!(page.matches("<svg").count(), 3, "{page}");
+    assert!(page.contains("Latency by percentile"), "{page}");
+
+    let line = format!("compare --a {} --b {} --rounds 2", a.address, b.address);
+    run_alone(&format!("{line} {SHORT} {files}"));
+    let lines = std::fs::read_to_string(&csv).unwrap();
+    let sides: Vec<&str> = lines.lines().skip(1).map(|line| &line[..2]).collect();
+    assert_eq!(sides, ["A,", "A,", "B,", "B,"], "{lines}");
+    let page = std::fs::read_to_string(&html).unwrap();
+    assert!(page.contains("Throughput by round") && page.contains("95% confidence"), "{page}");
+}
+
+#[test]
 fn progress_goes_to_stderr() {
     let fake = Fake::start(Fault::None);
     let output = run(&fake, "--duration 4s --warm-up 0s --keys 10 --json");
