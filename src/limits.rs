@@ -35,6 +35,20 @@ pub const AUTH_ID_BYTES_MAX: usize = 64 << 10;
 /// the last replies. Then it is closed without.
 pub const DEPARTURE_MS_MAX: u64 = 5_000;
 
+/// Milliseconds that a connection which was closed behind a last reply is still listened to, so that
+/// the reply is not lost to a reset. Later: it is closed whether its client has read or not.
+pub const LINGER_MS_MAX: u64 = 10_000;
+
+/// Bytes that such a connection may still send, which are thrown away. More: as above.
+pub const LINGER_BYTES_MAX: usize = 16 << 20;
+
+/// Such connections of one reactor, which count for no address. More: the oldest is closed.
+pub const LINGER_CONNECTIONS_MAX: usize = 256;
+
+/// Milliseconds that a stopping reactor, all of whose connections are closed, waits for those that
+/// linger. Later: they are closed.
+pub const LINGER_STOP_MS_MAX: u64 = 100;
+
 /// Published batches that may wait at one reactor. Full: the consensus core stops preparing until
 /// the reactor has caught up.
 pub const PUBLISHED_WAITING_MAX: usize = 1024;

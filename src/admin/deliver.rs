@@ -1,6 +1,6 @@
 //! Sending an answer to a client that need not be in a hurry to read it.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,29 +15,30 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Sends `answer`, closes the connection, then calls `closed`. Most answers fit the socket's
-    /// buffer and are gone at once; a longer one goes on in a thread of its own, so that a client
-    /// that does not read keeps nobody waiting.
+    /// Sends `answer`, shuts our side of the connection, then calls `sent` with it: it must not be
+    /// closed before the client has closed it, or has had time to. Without it where it has failed
+    /// and is closed. Most answers fit the socket's buffer and are gone at once; a longer one goes
+    /// on in a thread of its own, so that a client that does not read keeps nobody waiting.
     pub fn deliver(
         &self,
         stream: TcpStream,
         answer: String,
-        closed: impl FnOnce() + Send + 'static,
+        sent: impl FnOnce(Option<TcpStream>) + Send + 'static,
     ) {
         match send_what_fits(&stream, answer.as_bytes()) {
-            Some(sent) if sent < answer.len() => {
+            Some(fitted) if fitted < answer.len() => {
                 if Arc::strong_count(&self.slow) > ADMIN_SLOW_ANSWERS_MAX {
                     tracing::warn!("too many clients do not read the answer to their command");
-                    closed();
+                    sent(None);
                     return;
                 }
                 let counted = Arc::clone(&self.slow);
                 // Dropped with what the thread would have done if there can be no thread.
-                let closing = Closing(Some(closed));
+                let mut ending = Ending { stream: None, sent: Some(sent) };
                 let deliver = move || {
-                    send_rest(&stream, &answer.as_bytes()[sent..]);
-                    finish(stream);
-                    drop(closing);
+                    send_rest(&stream, &answer.as_bytes()[fitted..]);
+                    ending.stream = finish(stream);
+                    drop(ending);
                     drop(counted);
                 };
                 let thread = std::thread::Builder::new().name("answer".to_owned());
@@ -45,22 +46,22 @@ impl Delivery {
                     tracing::warn!(%error, "no thread for a client that is slow to read its answer");
                 }
             }
-            Some(_) => {
-                finish(stream);
-                closed();
-            }
-            None => closed(),
+            Some(_) => sent(finish(stream)),
+            None => sent(None),
         }
     }
 }
 
-/// Calls what it holds when it is dropped.
-struct Closing<F: FnOnce()>(Option<F>);
+/// Calls `sent` when it is dropped.
+struct Ending<F: FnOnce(Option<TcpStream>)> {
+    stream: Option<TcpStream>,
+    sent: Option<F>,
+}
 
-impl<F: FnOnce()> Drop for Closing<F> {
+impl<F: FnOnce(Option<TcpStream>)> Drop for Ending<F> {
     fn drop(&mut self) {
-        if let Some(closed) = self.0.take() {
-            closed();
+        if let Some(sent) = self.sent.take() {
+            sent(self.stream.take());
         }
     }
 }
@@ -101,18 +102,18 @@ fn send_rest(mut stream: &TcpStream, mut answer: &[u8]) {
     }
 }
 
-/// Closes the connection so that the client gets all of the answer: bytes that it sent behind its
-/// word (`echo ruok | nc` sends a line end) would turn the close into a reset, which may overtake
-/// the answer.
-fn finish(mut stream: TcpStream) {
-    // Errors mean that the client has gone first.
-    let _ = stream.shutdown(Shutdown::Write);
-    let _ = stream.set_nonblocking(true);
-    let _ = stream.read(&mut [0; 512]);
+/// Tells the client that this was all. To close the connection now could lose it the answer: bytes
+/// that it sent behind its word (`echo ruok | nc` sends a line end) turn a close into a reset, which
+/// may overtake the answer. None: the client has gone first.
+fn finish(stream: TcpStream) -> Option<TcpStream> {
+    stream.shutdown(Shutdown::Write).ok()?;
+    stream.set_nonblocking(false).ok()?;
+    Some(stream)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
     use std::net::TcpListener;
     use std::sync::mpsc;
 
@@ -129,9 +130,11 @@ mod tests {
         let (mut client, server) = pair();
         client.write_all(b"\n").unwrap();
         std::thread::sleep(Duration::from_millis(20));
-        let (done, closed) = mpsc::channel();
-        Delivery::default().deliver(server, "imok".to_owned(), move || done.send(()).unwrap());
-        closed.recv_timeout(Duration::from_secs(5)).unwrap();
+        let (done, sent) = mpsc::channel();
+        let send = move |stream| done.send(stream).unwrap();
+        Delivery::default().deliver(server, "imok".to_owned(), send);
+        let stream = sent.recv_timeout(Duration::from_secs(5)).unwrap();
+        assert!(stream.is_some(), "it is not closed");
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "imok");
@@ -144,7 +147,7 @@ mod tests {
         let long = "x".repeat(32 << 20);
         let (done, closed) = mpsc::channel();
         let began = Instant::now();
-        delivery.deliver(server, long.clone(), move || done.send(()).unwrap());
+        delivery.deliver(server, long.clone(), move |_| done.send(()).unwrap());
         assert!(began.elapsed() < Duration::from_secs(5));
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
@@ -162,7 +165,7 @@ mod tests {
             let (client, server) = pair();
             clients.push(client);
             let done = done.clone();
-            delivery.deliver(server, long.clone(), move || done.send(()).unwrap());
+            delivery.deliver(server, long.clone(), move |_| done.send(()).unwrap());
         }
         // Only the one above the bound is closed while nobody reads.
         closed.recv_timeout(Duration::from_secs(5)).unwrap();

@@ -90,8 +90,8 @@ impl Desk {
             tracing::debug!(%address, word = %question.word, "four-letter word");
             let answer = self.answer(question, address);
             let cores = self.cores.clone();
-            let closed = move || cores.connection_closed(reactor, address.ip());
-            delivery.deliver(stream, answer, closed);
+            let sent = move |stream| cores.connection_answered(reactor, address.ip(), stream);
+            delivery.deliver(stream, answer, sent);
         }
     }
 

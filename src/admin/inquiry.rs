@@ -1,5 +1,6 @@
 //! Questions to the cores, with a deadline: a core that is stuck must not keep an operator waiting.
 
+use std::net::{IpAddr, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -64,10 +65,19 @@ impl Cores {
             .try_for_each(|inbox| put(inbox, ReactorAsk::ResetConnectionStats, deadline))
     }
 
-    /// The reactor may forget a connection that it had handed over. A reactor that does not take
-    /// the message in time is stuck or has ended; then the count no longer matters.
-    pub fn connection_closed(&self, reactor: ReactorId, address: std::net::IpAddr) {
+    /// The reactor may forget a connection that it had handed over, and shall close `stream` once
+    /// its client has read. A reactor that does not take the message in time is stuck or has ended;
+    /// then the count no longer matters. One that has no room closes `stream` at once.
+    pub fn connection_answered(
+        &self,
+        reactor: ReactorId,
+        address: IpAddr,
+        stream: Option<TcpStream>,
+    ) {
         let inbox = &self.reactors[usize::from(reactor.0)];
+        if let Some(stream) = stream {
+            drop(inbox.send(ReactorMessage::Linger(stream)));
+        }
         if put(inbox, ReactorAsk::AdminConnectionClosed { address }, deadline()).is_err() {
             tracing::warn!(reactor = reactor.0, "a reactor does not take messages");
         }

@@ -21,6 +21,16 @@ impl Reactor {
         self.depart(slot, Departure::Now);
     }
 
+    /// The client in `slot` sends nothing more; or, with `failed`, its connection is no longer
+    /// there.
+    pub fn ended(&mut self, slot: u32, failed: bool) {
+        let leaving = Stage::Leaving(Departure::AfterOutput);
+        if failed || self.connections.at(slot).stage != leaving {
+            self.close_now(slot);
+        }
+        // Otherwise it may still read its last reply, and is closed then.
+    }
+
     /// Closes the connection in `slot` once it has been sent what is due.
     pub(super) fn close_after_output(&mut self, slot: u32) {
         self.has_output(slot);
@@ -156,5 +166,44 @@ impl Reactor {
     /// Whether the reactor stops, and every connection is gone.
     pub fn is_finished(&self) -> bool {
         self.stopping && self.connections.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jute::opcode::OpCode;
+    use crate::reactor::fixture::{Fixture, request};
+
+    /// Who has been refused, and has not been sent that yet.
+    fn refused(fixture: &mut Fixture) -> u32 {
+        let client = fixture.client();
+        fixture.reactor.receive(client.slot, &request(1, OpCode(99), &[]));
+        assert_eq!(fixture.departures(), [], "it waits for its output");
+        client.slot
+    }
+
+    #[test]
+    fn who_has_sent_its_last_still_gets_the_last_reply() {
+        let mut fixture = Fixture::new();
+        let slot = refused(&mut fixture);
+        fixture.reactor.ended(slot, false);
+        assert_eq!(fixture.departures(), []);
+        let mut sent = Vec::new();
+        fixture.reactor.flush(|_, out| sent.append(out));
+        assert_eq!(sent.len(), 20);
+        assert_eq!(fixture.departures(), [(slot, Leave::Close { after_send: true })]);
+    }
+
+    #[test]
+    fn whose_connection_has_failed_is_closed_at_once() {
+        let mut fixture = Fixture::new();
+        let slot = refused(&mut fixture);
+        fixture.reactor.ended(slot, true);
+        let at_once = [(slot, Leave::Close { after_send: false })];
+        assert_eq!(fixture.departures(), at_once);
+        let client = fixture.client();
+        fixture.reactor.ended(client.slot, false);
+        assert_eq!(fixture.departures().len(), 1, "it sends no more, and waits for nothing");
     }
 }

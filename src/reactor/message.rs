@@ -13,8 +13,11 @@ pub enum ReactorMessage {
     Published(Arc<Published>),
     /// From the accepting reactor: a client that was admitted, and that this reactor shall serve.
     Adopt(TcpStream, SocketAddr),
-    /// From the housekeeping thread.
+    /// From the operators' thread.
     Ask(ReactorAsk),
+    /// From the operators' thread: a connection whose word is answered, to be closed once the client
+    /// has read.
+    Linger(TcpStream),
     /// Stop reading from clients, give the answers that are still due, close, and end.
     Stop,
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use crate::admin::request::AdminRequest;
 use crate::consensus::message::ConsensusMessage;
 use crate::ids::ReactorId;
-use crate::limits::{DEPARTURE_MS_MAX, PUBLISHED_WAITING_MAX};
+use crate::limits::{DEPARTURE_MS_MAX, LINGER_STOP_MS_MAX, PUBLISHED_WAITING_MAX};
 use crate::rt::inbox::{RingInbox, TaskInbox};
 use crate::rt::net::{Patience, SocketEvent, Sockets};
 use crate::rt::ring::{RingError, RingSockets};
@@ -149,10 +149,24 @@ impl<S: Sockets> Turn<S> {
             self.flush();
             self.give_way();
             if self.reactor.is_finished() {
-                return Ok(());
+                return self.last_moment();
             }
             patience = self.patience(idle, lapse_ms);
         }
+    }
+
+    /// All connections are closed: gives those that linger a moment to read what they were sent.
+    fn last_moment(mut self) -> Result<(), RingError> {
+        let by = Instant::now() + Duration::from_millis(LINGER_STOP_MS_MAX);
+        while self.sockets.has_lingering() {
+            let left = by.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.events.clear();
+            self.sockets.wait(Patience::For(left), &mut self.events)?;
+        }
+        Ok(())
     }
 
     /// How long the next wait may take.
@@ -183,7 +197,7 @@ impl<S: Sockets> Turn<S> {
                 self.reactor.receive(slot, self.sockets.data(data));
             }
             SocketEvent::Accepted(stream) => self.accept(stream),
-            SocketEvent::Ended { slot, .. } => self.reactor.close_now(slot),
+            SocketEvent::Ended { slot, error } => self.reactor.ended(slot, error.is_some()),
             SocketEvent::Sent { slot } => self.reactor.sent(slot),
             SocketEvent::Gone { slot } => self.reactor.gone(slot),
             SocketEvent::Released { slot, stream } => {
@@ -238,6 +252,7 @@ impl<S: Sockets> Turn<S> {
                 ReactorMessage::Published(batch) => self.reactor.take_published(&batch),
                 ReactorMessage::Adopt(stream, address) => self.adopt(stream, address),
                 ReactorMessage::Ask(ask) => self.reactor.ask(ask),
+                ReactorMessage::Linger(stream) => self.sockets.linger(stream),
                 ReactorMessage::Stop => {
                     self.sockets.stop_listening();
                     self.reactor.stop();

@@ -9,6 +9,7 @@ pub mod event;
 pub mod files;
 pub mod huge_pages;
 pub mod inbox;
+mod linger;
 pub mod net;
 pub mod process;
 mod receive_buffers;

@@ -77,13 +77,22 @@ pub trait Sockets {
     /// Receives again.
     fn resume(&mut self, slot: u32);
 
-    /// Closes the socket: at once, or with `after_send` when what it was given to send has left.
-    /// No event but `Gone` follows, except for data that was on the way.
+    /// Closes the socket: at once, or with `after_send` when what it was given to send has left, and
+    /// then so that it arrives, see [`Sockets::linger`]. No event but `Gone` follows, except for
+    /// data that was on the way.
     fn close(&mut self, slot: u32, after_send: bool);
 
     /// Stops receiving and gives the socket out, for somebody else to answer on. It must not be
     /// sending.
     fn release(&mut self, slot: u32);
+
+    /// Closes `stream`, which has a blocking descriptor and is known by no slot, once the peer has
+    /// closed it too, so that no reset takes from the peer what it was sent and has not read. What
+    /// it still sends is thrown away, within `limits::LINGER_*`.
+    fn linger(&mut self, stream: TcpStream);
+
+    /// Whether connections linger.
+    fn has_lingering(&self) -> bool;
 
     /// Hands what was asked for to the kernel and waits for events, which it appends to `events`.
     /// Returns early when the wake-up event is rung, and may at any time. Buffers of the chunks

@@ -17,6 +17,7 @@ use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use thiserror::Error;
 
+use super::linger::Lingering;
 use super::net::{Chunk, Patience, SocketEvent, Sockets};
 use super::receive_buffers::{self, ReceiveBuffers};
 
@@ -115,6 +116,8 @@ enum Operation {
     /// A send that waits for the peer.
     WaitingSend,
     Cancel,
+    /// A receive whose bytes are thrown away. Its number stands in place of a slot.
+    Linger,
 }
 
 impl Operation {
@@ -123,13 +126,14 @@ impl Operation {
     }
 
     fn from_user_data(user_data: u64) -> (Operation, u32) {
-        const ALL: [Operation; 6] = [
+        const ALL: [Operation; 7] = [
             Operation::Wake,
             Operation::Accept,
             Operation::Receive,
             Operation::Send,
             Operation::WaitingSend,
             Operation::Cancel,
+            Operation::Linger,
         ];
         (ALL[(user_data >> 32) as usize], user_data as u32)
     }
@@ -190,6 +194,7 @@ pub struct RingSockets {
     queued: Vec<u32>,
     /// Slots to close once their queued send has been tried.
     leaving: usize,
+    lingering: Lingering,
     /// Slots that want to receive but are not armed.
     unarmed: Vec<u32>,
     /// Receive buffers that the last `wait` showed.
@@ -221,6 +226,7 @@ impl RingSockets {
             accept_rests_until: None,
             queued: Vec::new(),
             leaving: 0,
+            lingering: Lingering::default(),
             unarmed: Vec::new(),
             shown: Vec::new(),
             completions: Vec::new(),
@@ -240,7 +246,8 @@ impl RingSockets {
     fn push(&mut self, entry: &squeue::Entry) -> Result<(), RingError> {
         loop {
             // SAFETY: what the entries point to lives until their completion: the bytes of a send
-            // in its socket, which is not dropped before; receives and polls point to nothing.
+            // in its socket, which is not dropped before; receives and polls point to nothing, and
+            // one that throws away copies nothing.
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return Ok(());
             }
@@ -320,6 +327,12 @@ impl RingSockets {
             Operation::Send => self.send_again(slot, completion.result(), events)?,
             Operation::WaitingSend => self.sent_at_last(slot, completion.result(), events),
             Operation::Cancel => {}
+            Operation::Linger => {
+                if let Some(fd) = self.lingering.received(slot, completion.result()) {
+                    let entry = Lingering::receive(fd).user_data(completion.user_data());
+                    self.push(&entry)?;
+                }
+            }
         }
         Ok(())
     }
@@ -415,7 +428,8 @@ impl RingSockets {
         let stays = socket.leave == Leave::Stay;
         self.send_is_over(slot);
         if !whole {
-            self.failed(slot, result, events);
+            // A send that ends short has failed on the way, whatever it sent before.
+            self.failed(slot, if result < 0 { result } else { -libc::EPIPE }, events);
         } else if stays {
             events.push(SocketEvent::Sent { slot });
         }
@@ -452,23 +466,33 @@ impl RingSockets {
     fn leave_if_over(&mut self, slot: u32) {
         let socket = self.socket(slot);
         if let Leave::Close { after_send } = socket.leave
-            && !socket.shut
             && (socket.send == Send::Idle || !after_send)
             && (socket.send != Send::Idle || socket.receive != Receive::Off)
         {
-            socket.shut = true;
-            // Ends the receive and a send that waits. The peer may have gone: no matter.
-            let _ = socket.stream.shutdown(std::net::Shutdown::Both);
+            if after_send {
+                self.cancel_receive(slot);
+            } else if !socket.shut {
+                socket.shut = true;
+                // Ends the receive and a send that waits. The peer may have gone: no matter.
+                let _ = socket.stream.shutdown(std::net::Shutdown::Both);
+            }
         }
+        let socket = self.socket(slot);
         if socket.send != Send::Idle || socket.receive != Receive::Off {
             return;
         }
         let Some(socket) = self.sockets[slot as usize].take() else { return };
-        self.notices.push(match socket.leave {
+        let notice = match socket.leave {
             Leave::Release => SocketEvent::Released { slot, stream: socket.stream },
-            Leave::Close { .. } => SocketEvent::Gone { slot },
+            Leave::Close { after_send } => {
+                if after_send && !socket.ended {
+                    self.linger(socket.stream);
+                }
+                SocketEvent::Gone { slot }
+            }
             Leave::Stay => unreachable!("slot {slot} does not leave"),
-        });
+        };
+        self.notices.push(notice);
     }
 
     fn arm_what_is_unarmed(&mut self) -> Result<(), RingError> {
@@ -622,6 +646,17 @@ impl Sockets for RingSockets {
         self.leave_if_over(slot);
     }
 
+    fn linger(&mut self, stream: TcpStream) {
+        if let Some((number, fd)) = self.lingering.begin(stream, Instant::now()) {
+            let entry = Lingering::receive(fd).user_data(Operation::Linger.of(number));
+            self.push_or_die(&entry);
+        }
+    }
+
+    fn has_lingering(&self) -> bool {
+        !self.lingering.is_empty()
+    }
+
     fn wait(&mut self, patience: Patience, events: &mut Vec<SocketEvent>) -> Result<(), RingError> {
         self.receive_buffers.give_back(self.shown.drain(..));
         self.arm_what_is_unarmed()?;
@@ -630,6 +665,13 @@ impl Sockets for RingSockets {
             self.leaving = 0;
             self.enter(Patience::None)?;
             self.reap(events)?;
+        }
+        let mut patience = patience;
+        if !self.lingering.is_empty()
+            && let Some(left) = self.lingering.lapse(Instant::now())
+            && let Patience::For(time) = patience
+        {
+            patience = Patience::For(time.min(left));
         }
         let nothing = events.is_empty() && self.notices.is_empty() && self.unarmed.is_empty();
         self.enter(if nothing { patience } else { Patience::None })?;
@@ -661,6 +703,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::limits::{LINGER_BYTES_MAX, LINGER_MS_MAX};
     use crate::rt::event::Event;
     use crate::rt::net;
 
@@ -716,7 +759,8 @@ mod tests {
 
         /// Turns until `done`, or fails after a while.
         fn until(&mut self, done: impl Fn(&Server) -> bool) {
-            for _ in 0..500 {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while Instant::now() < deadline {
                 if done(self) {
                     return;
                 }
@@ -731,7 +775,7 @@ mod tests {
 
         fn client(&mut self) -> TcpStream {
             let stream = TcpStream::connect(self.address).unwrap();
-            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
             let before = self.next;
             self.until(|server| server.next > before);
             stream
@@ -802,6 +846,78 @@ mod tests {
             server.until_happened("gone");
             assert!(reading.join().unwrap() == bytes, "{} bytes sent", bytes.len());
         }
+    }
+
+    /// Closes the next connection behind `answer`, to a client that sends `more` before it reads.
+    fn answer_and_close(server: &mut Server, answer: &[u8], more: usize) -> Vec<u8> {
+        let mut client = server.client();
+        let slot = server.next - 1;
+        // Lies unread when the socket is closed.
+        server.turn(Patience::None);
+        server.sockets.pause(slot);
+        server.turn(SOON);
+        client.write_all(b"more").unwrap();
+        server.sockets.send(slot, answer.to_vec());
+        server.sockets.close(slot, true);
+        let reading = std::thread::spawn(move || {
+            let bytes = [0; 64 << 10];
+            for _ in 0..more / bytes.len() {
+                client.write_all(&bytes).unwrap();
+            }
+            let mut got = Vec::new();
+            client.read_to_end(&mut got).unwrap();
+            got
+        });
+        server.until(|server| server.happened.contains(&"gone") && reading.is_finished());
+        server.happened.clear();
+        let got = reading.join().unwrap();
+        server.until(|server| !server.sockets.has_lingering());
+        got
+    }
+
+    #[test]
+    fn a_client_that_goes_on_sending_gets_the_last_answer_and_the_end() {
+        let mut server = Server::new();
+        assert_eq!(answer_and_close(&mut server, b"last", 0), b"last");
+        assert_eq!(answer_and_close(&mut server, b"last", LINGER_BYTES_MAX / 2), b"last");
+        let long = vec![1; 8_000_000];
+        assert!(answer_and_close(&mut server, &long, 0) == long);
+    }
+
+    #[test]
+    fn a_client_that_stays_is_closed_after_a_while_and_its_slot_is_free_at_once() {
+        let mut server = Server::new();
+        let mut client = server.client();
+        server.sockets.send(0, b"last".to_vec());
+        server.sockets.close(0, true);
+        server.until_happened("gone");
+        assert!(server.sockets.has_lingering());
+        let mut got = Vec::new();
+        client.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"last");
+        server.turn(Patience::None);
+        server.turn(Patience::None);
+        assert!(server.sockets.has_lingering(), "it may still send");
+        let later = Instant::now() + Duration::from_millis(LINGER_MS_MAX);
+        assert_eq!(server.sockets.lingering.lapse(later), None);
+        server.until(|server| !server.sockets.has_lingering());
+        // The first byte is answered with a reset, which the next learns.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while client.write_all(b"x").is_ok() {
+            assert!(Instant::now() < deadline, "it is still open");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_client_that_sends_without_end_is_closed() {
+        let mut server = Server::new();
+        let mut client = server.client();
+        server.sockets.send(0, b"last".to_vec());
+        server.sockets.close(0, true);
+        let sending = std::thread::spawn(move || while client.write_all(&[0; 64 << 10]).is_ok() {});
+        server.until(|server| server.happened.contains(&"gone") && sending.is_finished());
+        sending.join().unwrap();
     }
 
     #[test]
