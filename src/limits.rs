@@ -1,5 +1,7 @@
 //! Every bound of the system, with its unit and what happens when it is reached.
 
+use std::num::NonZeroU32;
+
 /// Reactors of one server. More is refused in the configuration.
 pub const REACTORS_MAX: usize = 256;
 
@@ -24,6 +26,23 @@ pub const SUBMISSIONS_WAITING_MAX: usize = 64;
 /// Submissions that a reactor has ready while the consensus core has no room for them. Full: as
 /// above.
 pub const SUBMISSIONS_SEALED_MAX: usize = 4;
+
+/// `clientPortListenBacklog` without the key: clients that may wait to be accepted. More: the system
+/// lets them try again.
+pub const LISTEN_BACKLOG_DEFAULT: NonZeroU32 = NonZeroU32::new(128).expect("it is more than 0");
+
+/// Files and sockets that a server keeps for itself, besides those of its reactors and the clients
+/// that wait to be accepted: for its log, its snapshots and its rings. What the system allows beyond
+/// is for connections; one more is closed at once, for a log that cannot open its next file would
+/// stop the server.
+pub const FILES_RESERVED: u64 = 64;
+
+/// Files that a reactor has open besides its connections.
+pub const FILES_PER_REACTOR: u64 = 8;
+
+/// Milliseconds between two warnings that a connection was refused because there are too many. The
+/// others are counted.
+pub const REFUSAL_WARNING_MS: u64 = 1_000;
 
 /// Authentication ids of one connection. More: the auth packet is refused as AUTHFAILED.
 pub const AUTH_IDS_MAX: usize = 64;

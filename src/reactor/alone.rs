@@ -141,7 +141,7 @@ impl Reactor {
         let Some(node) = view.get(path) else {
             return self.answer_alone(slot, header, Err(ErrorCode::NoNode));
         };
-        let ids = self.identities.ids(self.connections.at(slot).identity);
+        let ids = self.identities.ids(self.connections.at(slot).identity());
         if !self.settings.auth.rules.allow(node.acl(), perms::READ, ids) {
             return self.answer_alone(slot, header, Err(ErrorCode::NoAuth));
         }

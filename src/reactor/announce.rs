@@ -131,7 +131,7 @@ impl Reactor {
         let mut last = None;
         for &conn in &scratch.watchers {
             let Some(connection) = self.connections.get(conn) else { continue };
-            let identity = connection.identity;
+            let identity = connection.identity();
             let may = match last {
                 Some((known, may)) if known == identity => may,
                 _ => {

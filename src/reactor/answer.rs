@@ -35,11 +35,6 @@ impl Reactor {
         }
     }
 
-    /// A client was closed as soon as it was accepted, for there are too many.
-    pub fn refused(&mut self) {
-        self.clients.rejected += 1;
-    }
-
     fn report(&mut self, details: Details) -> ReactorReport {
         let watches = self.watches.counts();
         let mut report = ReactorReport {
@@ -80,6 +75,7 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
+    use crate::reactor::admission::Refused;
     use crate::reactor::fixture::{Fixture, connect_frame};
 
     fn report(fixture: &mut Fixture) -> ReactorReport {
@@ -97,7 +93,7 @@ mod tests {
         let _silent = fixture.connected();
         fixture.reactor.set_now(60_000);
         fixture.reactor.lapse();
-        fixture.reactor.refused();
+        fixture.reactor.refused("10.0.0.1:1".parse().unwrap(), Refused::Total);
         let counters = report(&mut fixture).counters;
         assert_eq!((counters.handshakes, counters.rejected), (1, 1));
         assert_eq!(counters.handshakes_timed_out, 2);

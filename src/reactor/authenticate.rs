@@ -94,14 +94,14 @@ impl Reactor {
     /// The client of `slot` is `ids`, too. Requests of it that wait keep the ids they came with.
     fn add_ids(&mut self, slot: u32, new: Vec<Id>) -> Result<(), Full> {
         let connection = self.connections.at(slot);
-        let mut all = self.identities.ids(connection.identity).to_vec();
+        let mut all = self.identities.ids(connection.identity()).to_vec();
         for id in new {
             ids::add(&mut all, id)?;
         }
         connection.admitted = self.settings.auth.admits(&all);
         let new = self.identities.acquire(&all, &mut self.submission);
         let bytes: usize = all.iter().map(|id| id.scheme.len() + id.id.len()).sum();
-        let old = std::mem::replace(&mut connection.identity, new);
+        let old = connection.identity.replace(new).expect("its address at least");
         if connection.pipeline.is_empty() || old == new {
             self.identities.release(old, &mut self.submission);
         } else {

@@ -115,7 +115,8 @@ pub struct Connection {
     /// a session, when the connection was accepted; once it leaves, since when.
     pub heard_ms: u64,
     pub pipeline: Pipeline,
-    pub identity: IdentityIndex,
+    /// Who it is; none before it has asked for a session.
+    pub identity: Option<IdentityIndex>,
     /// Sets that it had before and that requests in the pipeline may still name.
     pub old_identities: Vec<IdentityIndex>,
     /// It has proved what the configuration wants proved, so that it may do more than that.
@@ -145,7 +146,7 @@ pub struct Tally {
 
 impl Connection {
     /// A connection from `address` that has said nothing yet.
-    pub fn new(id: ConnId, address: SocketAddr, identity: IdentityIndex, now_ms: u64) -> Self {
+    pub fn new(id: ConnId, address: SocketAddr, now_ms: u64) -> Self {
         Connection {
             id,
             address,
@@ -161,7 +162,7 @@ impl Connection {
             heard: false,
             heard_ms: now_ms,
             pipeline: Pipeline::default(),
-            identity,
+            identity: None,
             old_identities: Vec::new(),
             admitted: true,
             sasl: Exchange::default(),
@@ -177,6 +178,15 @@ impl Connection {
             Stage::Open { session, .. } => Some(session),
             _ => None,
         }
+    }
+
+    /// Who it is.
+    ///
+    /// # Panics
+    /// When it has not asked for a session.
+    #[inline]
+    pub fn identity(&self) -> IdentityIndex {
+        self.identity.expect("who asks for something has a session")
     }
 
     /// Whether a complete frame would be served.
@@ -290,7 +300,7 @@ mod tests {
     fn input_that_is_served_frame_by_frame_is_moved_seldom() {
         let id = ConnId { slot: 0, tenant: 1 };
         let address = "127.0.0.1:4000".parse().unwrap();
-        let mut connection = Connection::new(id, address, IdentityIndex(0), 0);
+        let mut connection = Connection::new(id, address, 0);
         connection.input = (0..100).collect();
         let mut moves = 0;
         for byte in 0..100 {

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use crate::consensus::handoff::IdentityIndex;
 use crate::ids::ConnId;
 
 use super::connection::Connection;
@@ -23,7 +22,7 @@ struct Slot {
 
 impl Connections {
     /// Puts a new connection in a vacant slot.
-    pub fn add(&mut self, address: SocketAddr, identity: IdentityIndex, now_ms: u64) -> ConnId {
+    pub fn add(&mut self, address: SocketAddr, now_ms: u64) -> ConnId {
         let index = self.vacant.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.slots.len() as u32 - 1
@@ -31,7 +30,7 @@ impl Connections {
         let slot = &mut self.slots[index as usize];
         slot.tenant = slot.tenant.wrapping_add(1);
         let id = ConnId { slot: index, tenant: slot.tenant };
-        slot.connection = Some(Connection::new(id, address, identity, now_ms));
+        slot.connection = Some(Connection::new(id, address, now_ms));
         self.count += 1;
         id
     }

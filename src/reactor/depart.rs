@@ -77,8 +77,8 @@ impl Reactor {
         if large_bytes > 0 {
             self.admission.remove_large(large_bytes);
         }
-        self.identities.release(connection.identity, &mut self.submission);
-        for old in connection.old_identities.drain(..) {
+        let identities = connection.identity.take().into_iter();
+        for old in identities.chain(connection.old_identities.drain(..)) {
             self.identities.release(old, &mut self.submission);
         }
         if let Stage::Open { session, .. } = stage {

@@ -22,7 +22,8 @@ pub(super) fn touch(session: SessionId, ago_ms: u64) -> Entry {
 impl Reactor {
     /// Does what is due by now. Returns how many milliseconds there are until more is.
     pub fn lapse(&mut self) -> u64 {
-        if self.now_ms >= self.touched_ms + self.settings.touch_ms {
+        // While the consensus core has no room they are kept, each session once.
+        if self.now_ms >= self.touched_ms + self.settings.touch_ms && !self.is_blocked() {
             self.touched_ms = self.now_ms;
             self.report_touches();
         }
@@ -33,11 +34,11 @@ impl Reactor {
         // Requests under way may have gone with their connections.
         self.end_waits();
         let touch = self.touched_ms + self.settings.touch_ms;
-        touch.min(self.swept_ms + SWEEP_MS) - self.now_ms
+        touch.min(self.swept_ms + SWEEP_MS).saturating_sub(self.now_ms)
     }
 
     /// Tells the consensus core which sessions were heard of since the last time.
-    fn report_touches(&mut self) {
+    pub(super) fn report_touches(&mut self) {
         for slot in self.lists.heard.drain(..) {
             let Some(connection) = self.connections.find(slot) else { continue };
             if !std::mem::take(&mut connection.heard) {
@@ -105,6 +106,26 @@ mod tests {
         };
         at(&mut fixture, 2_000);
         assert!(fixture.entries().is_empty());
+    }
+
+    #[test]
+    fn who_is_heard_of_while_the_consensus_core_has_no_room_is_told_once_it_has() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        let entry = Entry::Disconnected { conn: client, session: SESSION };
+        fixture.reactor.submission.entries.push(entry);
+        fixture.reactor.seal();
+        for now_ms in (1_000..60_000).step_by(500) {
+            fixture.reactor.set_now(now_ms);
+            fixture.reactor.receive(client.slot, &request(-2, OpCode::PING, &[]));
+            assert!(fixture.reactor.lapse() <= 1_000);
+        }
+        assert_eq!(fixture.entries(), ["Disconnected"], "they pile up");
+        at(&mut fixture, 60_000);
+        let entries = fixture.submitted().entries;
+        let [Entry::Touch { session: SESSION, ago_ms: 500 }] = entries[..] else {
+            panic!("{entries:?}");
+        };
     }
 
     #[test]

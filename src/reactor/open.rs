@@ -1,17 +1,45 @@
 //! How a connection begins: four-letter word or connect request, session.
 
+use std::net::SocketAddr;
+
 use crate::admin::word::Question;
+use crate::auth::ids::of_address;
 use crate::consensus::handoff::Entry;
 use crate::ids::{ConnId, SessionId, Zxid};
 use crate::jute::opcode::OpCode;
 use crate::jute::records::ConnectRequest;
 use crate::jute::reply;
+use crate::limits::REFUSAL_WARNING_MS;
 
+use super::admission::Refused;
 use super::connection::{Departure, Halts, Stage};
 use super::handshake::{self, Greeting};
 use super::serve::Reactor;
 
+/// Clients that were closed as soon as they were accepted.
+#[derive(Debug, Default)]
+pub(super) struct Refusals {
+    /// When the last warning was written, in the reactor's milliseconds.
+    warned_ms: Option<u64>,
+    /// Those that it does not tell of.
+    untold: u64,
+}
+
 impl Reactor {
+    /// A client at `address` was closed as soon as it was accepted. Whoever knocks without end must
+    /// not fill the log.
+    pub fn refused(&mut self, address: SocketAddr, why: Refused) {
+        self.clients.rejected += 1;
+        let Refusals { warned_ms, untold } = &mut self.refusals;
+        if warned_ms.is_some_and(|at| self.now_ms < at + REFUSAL_WARNING_MS) {
+            *untold += 1;
+            return;
+        }
+        let others = std::mem::take(untold);
+        tracing::warn!(%address, ?why, others, "too many connections: closing a new one");
+        *warned_ms = Some(self.now_ms);
+    }
+
     /// Whether `bytes`, the first of a connection, are a four-letter word; if so it leaves for
     /// whoever answers those.
     pub(super) fn is_word(&mut self, slot: u32, bytes: &[u8]) -> bool {
@@ -49,8 +77,8 @@ impl Reactor {
                 self.submission.entries.push(Entry::OpenSession { conn, timeout_ms });
             }
             Greeting::Renew { session, timeout_ms } => {
-                self.close_other(slot, session);
                 let conn = self.opening(slot, read_only, true);
+                self.close_other(slot, session);
                 let renewal = Entry::RenewSession { conn, session, timeout_ms };
                 self.submission.entries.push(renewal);
             }
@@ -67,8 +95,13 @@ impl Reactor {
         }
     }
 
+    /// The consensus core is told who the client is now and not before, so that whoever connects and
+    /// leaves again costs it nothing.
     fn opening(&mut self, slot: u32, read_only: Option<bool>, renewal: bool) -> ConnId {
         let connection = self.connections.at(slot);
+        let ids = [of_address(connection.address.ip())];
+        connection.identity = Some(self.identities.acquire(&ids, &mut self.submission));
+        connection.admitted = self.settings.auth.admits(&ids);
         connection.stage = Stage::Opening { read_only, renewal };
         connection.halts.set(Halts::OPENING);
         connection.id
@@ -153,6 +186,25 @@ mod tests {
 
     fn gone(fixture: &mut Fixture) -> Vec<u32> {
         fixture.departures().iter().map(|(slot, _)| *slot).collect()
+    }
+
+    /// While the consensus core is at a standstill, who knocks must not fill the memory.
+    #[test]
+    fn who_connects_and_leaves_without_a_handshake_costs_the_consensus_core_nothing() {
+        let mut fixture = Fixture::new();
+        for bytes in [&b""[..], b"ruok", b"\0\0\0\x02??", b"\xff\xff\xff\xff"] {
+            let conn = fixture.connected();
+            fixture.reactor.receive(conn.slot, bytes);
+            fixture.reactor.close_now(conn.slot);
+            assert_eq!(gone(&mut fixture), [conn.slot]);
+            fixture.reactor.gone(conn.slot);
+        }
+        assert!(fixture.submitted().entries.is_empty());
+        let conn = fixture.connected();
+        fixture.reactor.receive(conn.slot, &connect_frame(0, 0, None));
+        assert_eq!(fixture.entries(), ["DefineIdentity", "OpenSession"]);
+        fixture.reactor.close_now(conn.slot);
+        assert_eq!(fixture.entries(), ["ForgetIdentity"]);
     }
 
     #[test]

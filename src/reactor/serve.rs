@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admin::report::ConnectionCounters;
-use crate::auth::ids::of_address;
 use crate::consensus::handoff::Submission;
 use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
 use crate::jute::error_code::ErrorCode;
@@ -28,6 +27,7 @@ use super::connection::{Halts, Stage};
 use super::connections::Connections;
 use super::counters::Counters;
 use super::identity::Identities;
+use super::open::Refusals;
 use super::read::{self, Reading};
 use super::settings::Settings;
 use super::watches::Watches;
@@ -64,6 +64,7 @@ pub struct Reactor {
     /// Since the start, whatever operators reset.
     pub(super) clients: ConnectionCounters,
     pub(super) stopping: bool,
+    pub(super) refusals: Refusals,
     pub(super) lists: Lists,
 }
 
@@ -136,6 +137,7 @@ impl Reactor {
             counters: Counters::default(),
             clients: ConnectionCounters::default(),
             stopping: false,
+            refusals: Refusals::default(),
             lists: Lists::default(),
         }
     }
@@ -147,11 +149,7 @@ impl Reactor {
 
     /// A client connected, and was admitted for this reactor. Its socket goes by the slot.
     pub fn connected(&mut self, address: SocketAddr) -> ConnId {
-        let ids = [of_address(address.ip())];
-        let identity = self.identities.acquire(&ids, &mut self.submission);
-        let conn = self.connections.add(address, identity, self.now_ms);
-        self.connections.at(conn.slot).admitted = self.settings.auth.admits(&ids);
-        conn
+        self.connections.add(address, self.now_ms)
     }
 
     /// Bytes came from the client in `slot`.
@@ -339,7 +337,7 @@ impl Reactor {
                 connection.halts.set(Halts::PIPELINE);
                 return Served::Later;
             }
-            connection.pipeline.hold(frame, connection.identity, self.now_ms);
+            connection.pipeline.hold(frame, connection.identity(), self.now_ms);
             return Served::Yes;
         }
         if connection.out.capacity() == 0 {
@@ -349,7 +347,7 @@ impl Reactor {
             view: self.reader.at(self.applied),
             zxid: self.applied,
             conn: connection.id,
-            ids: self.identities.ids(connection.identity),
+            ids: self.identities.ids(connection.identity()),
             rules: &self.settings.auth.rules,
             watches: &mut self.watches,
             out: &mut connection.out,

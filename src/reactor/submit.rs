@@ -31,7 +31,7 @@ impl Reactor {
             session,
             xid: header.xid,
             op: header.op,
-            identity: connection.identity,
+            identity: connection.identity(),
             body: start..start + body.len() as u32,
         });
         connection.pipeline.wrote(header.xid, header.op, body.len(), self.now_ms);

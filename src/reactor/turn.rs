@@ -217,10 +217,7 @@ impl<S: Sockets> Turn<S> {
         // A socket that takes both families shows an IPv4 client in IPv6's clothes.
         let address = SocketAddr::new(address.ip().to_canonical(), address.port());
         match self.admission.admit(address.ip()) {
-            Err(refused) => {
-                self.reactor.refused();
-                tracing::warn!(%address, ?refused, "too many connections: closing a new one");
-            }
+            Err(why) => self.reactor.refused(address, why),
             Ok(to) if to == self.id => self.adopt(stream, address),
             Ok(to) => {
                 let inbox = &self.reactors[usize::from(to.0)];
@@ -274,22 +271,31 @@ impl<S: Sockets> Turn<S> {
 
     /// Hands the turn's writes to the consensus core, or keeps them until it has room.
     fn hand_over(&mut self) {
-        self.reactor.seal();
-        while let Some(submission) = self.reactor.next_sealed() {
-            match self.consensus.send(ConsensusMessage::Submission(submission)) {
-                Ok(()) => {}
-                Err(ConsensusMessage::Submission(submission)) => {
-                    self.reactor.hand_over_later(submission);
-                    break;
-                }
-                Err(_) => unreachable!("the message that was sent comes back"),
-            }
+        self.send_sealed();
+        if self.holds && !self.reactor.is_blocked() {
+            // Sessions may expire as soon as the inbox is released, so who was heard of meanwhile
+            // has to be in it.
+            self.reactor.report_touches();
+            self.send_sealed();
         }
         if self.reactor.is_blocked() != self.holds {
             self.holds = !self.holds;
             if self.holds { self.consensus.hold() } else { self.consensus.release() }
         }
         self.reactor.unblock();
+    }
+
+    fn send_sealed(&mut self) {
+        self.reactor.seal();
+        while let Some(submission) = self.reactor.next_sealed() {
+            match self.consensus.send(ConsensusMessage::Submission(submission)) {
+                Ok(()) => {}
+                Err(ConsensusMessage::Submission(submission)) => {
+                    return self.reactor.hand_over_later(submission);
+                }
+                Err(_) => unreachable!("the message that was sent comes back"),
+            }
+        }
     }
 
     /// Gives every connection's output to its socket, and halts or resumes receiving.
