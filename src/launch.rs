@@ -2,7 +2,7 @@
 //! end. Called by `server`, once the data is recovered.
 
 use std::net::TcpListener;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, SyncSender};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use crate::consensus::sessions::Sessions;
 use crate::consensus::snapshots::{SnapshotPolicy, SnapshotRequest};
 use crate::consensus::turn;
 use crate::ids::{ReactorId, ServerId};
+use crate::limits::{FILES_PER_REACTOR, FILES_RESERVED, LISTEN_BACKLOG_DEFAULT};
 use crate::log::group_commit::{GroupCommit, LogError, Tail};
 use crate::log::spares::Spares;
 use crate::reactor::admission::Admission;
@@ -125,7 +126,28 @@ impl Consensus {
     }
 }
 
-/// Starts the reactors; the first accepts for all. Each tells when it ends.
+/// The longest backlog that Linux allows by default (`net.core.somaxconn`), whatever is asked for.
+const SOMAXCONN: u32 = 4096;
+
+/// Connections that there may be in all: as configured, and no more than leave a server with so
+/// many `open_files` what it needs for itself.
+fn connections_max(
+    configured: Option<NonZeroU32>,
+    open_files: u64,
+    reactors: usize,
+    backlog: u32,
+) -> NonZeroU32 {
+    let reserved =
+        FILES_RESERVED + FILES_PER_REACTOR * reactors as u64 + u64::from(backlog.min(SOMAXCONN));
+    // With so few files that most are reserved, half of them are for clients.
+    let possible = open_files.saturating_sub(reserved).max(open_files / 2).max(1);
+    let possible =
+        u32::try_from(possible).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
+    configured.map_or(possible, |configured| configured.min(possible))
+}
+
+/// Starts the reactors; the first accepts for all. `open_files` is how many the process may have.
+/// Each tells when it ends.
 ///
 /// # Errors
 /// When a thread cannot be started.
@@ -135,11 +157,13 @@ pub fn start_reactors(
     registry: &Registry,
     listener: TcpListener,
     to_desk: SyncSender<AdminRequest>,
+    open_files: u64,
     tell: &Sender<Event>,
 ) -> Result<(), ServerError> {
     let count = config.cores.reactors.len();
-    let (per_address, total) = (config.connections_per_address_max, config.connections_max);
-    let mut admission = Admission::new(count, per_address, total);
+    let backlog = config.listen_backlog.unwrap_or(LISTEN_BACKLOG_DEFAULT).get();
+    let total = connections_max(config.connections_max, open_files, count, backlog);
+    let mut admission = Admission::new(count, config.connections_per_address_max, Some(total));
     if let Some(throttle) = config.connection_throttle {
         admission = admission.throttled(throttle);
     }
@@ -173,4 +197,20 @@ pub fn start_reactors(
         cores::start(settings, move || async move { reactor::run(setup) }, done)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_a_server_the_files_that_it_needs() {
+        let max =
+            |configured, files| connections_max(NonZeroU32::new(configured), files, 2, 128).get();
+        assert_eq!(max(0, 1_024), 1_024 - 64 - 16 - 128);
+        assert_eq!(max(500, 1_024), 500);
+        assert_eq!(max(5_000, 1_024), 816);
+        assert_eq!((max(0, 200), max(0, 0)), (100, 1));
+        assert_eq!((max(0, u64::MAX), max(7, u64::MAX)), (u32::MAX, 7));
+    }
 }

@@ -31,8 +31,8 @@ use crate::housekeeping::{Housekeeping, Snapshots};
 use crate::ids::{ReactorId, ServerId};
 use crate::launch::{Consensus, Event, start_reactors};
 use crate::limits::{
-    ADMIN_REQUESTS_WAITING_MAX, PORT_IN_USE_MS_MAX, PUBLISHED_WAITING_MAX, STOP_MS_MAX,
-    SUBMISSIONS_WAITING_MAX,
+    ADMIN_REQUESTS_WAITING_MAX, LISTEN_BACKLOG_DEFAULT, PORT_IN_USE_MS_MAX, PUBLISHED_WAITING_MAX,
+    STOP_MS_MAX, SUBMISSIONS_WAITING_MAX,
 };
 use crate::log::damage::RecoverError;
 use crate::log::folders::{DataFolders, FolderError};
@@ -45,9 +45,6 @@ use crate::rt::cores::CoreError;
 use crate::rt::inbox::{RingInbox, TaskInbox};
 use crate::rt::ring::RingError;
 use crate::rt::{cores, net, process};
-
-/// `clientPortListenBacklog` without the key.
-const BACKLOG: i32 = 128;
 
 /// A server has ended, and not because it was told to. The reason has been logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,9 +114,10 @@ fn end_with_the_first_panic() {
 fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
     cores::probe()?;
     let (listener, address) = listen(&config)?;
-    if let Err(error) = process::raise_open_files() {
+    let open_files = process::raise_open_files().unwrap_or_else(|error| {
         tracing::warn!("the limit of open files stays as it is: {error}");
-    }
+        u64::MAX
+    });
     let (tell, events) = channel();
     tell_signals(tell.clone())?;
 
@@ -172,7 +170,7 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
         ledger: Ledger::default(),
     };
     Housekeeping::open_desk(desk, requests).map_err(no_thread)?;
-    start_reactors(&config, &inboxes, &registry, listener, to_desk, &tell)?;
+    start_reactors(&config, &inboxes, &registry, listener, to_desk, open_files, &tell)?;
     tracing::info!(
         "ringkeeper {} on {address}: {} ({}), data in {}, log in {}, recovered through {} in {} \
          ms; serving clients",
@@ -197,7 +195,7 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
 fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), ServerError> {
     let address = config.listen;
     let failed = |error| ServerError::Listen { address, error };
-    let backlog = config.listen_backlog.map_or(BACKLOG, |backlog| backlog.get() as i32);
+    let backlog = config.listen_backlog.unwrap_or(LISTEN_BACKLOG_DEFAULT).get() as i32;
     let deadline = Instant::now() + Duration::from_millis(PORT_IN_USE_MS_MAX);
     // The kernel takes a killed server's ring down, and with it the listening socket that an accept
     // in it holds, some milliseconds after the process has ended: one started right behind it

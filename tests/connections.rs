@@ -6,15 +6,20 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use harness::client::{Client, four_letter_word};
+use harness::confine::Confinement;
 use harness::server::{Server, Setup};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_ringkeeper");
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn start(folder: &tempfile::TempDir, lines: &[&str]) -> Server {
+fn setup(folder: &tempfile::TempDir, lines: &[&str]) -> Setup {
     let setup = Setup::new(SERVER, &folder.path().join("data"), folder.path())
         .with("ringkeeper.segmentSizeKb=1024");
-    lines.iter().fold(setup, |setup, line| setup.with(line)).start()
+    lines.iter().fold(setup, |setup, line| setup.with(line))
+}
+
+fn start(folder: &tempfile::TempDir, lines: &[&str]) -> Server {
+    setup(folder, lines).start()
 }
 
 /// Connects, again and again as long as others that were closed still count.
@@ -63,6 +68,26 @@ fn one_address_gets_no_more_connections_than_max_client_cnxns() {
 #[test]
 fn all_addresses_get_no_more_connections_than_max_cnxns() {
     takes_two_connections_only("maxCnxns=2");
+}
+
+/// So many connections that the log could not open its next file would stop the server.
+#[test]
+fn connections_leave_the_server_the_files_that_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut setup = setup(&folder, &["snapCount=40"]);
+    setup.confinement = Confinement { open_files: Some(300), ..Confinement::default() };
+    let mut server = setup.start();
+    let mut client = session(server.address);
+    let crowd: Vec<TcpStream> =
+        (0..400).map(|_| TcpStream::connect(server.address).expect("the backlog")).collect();
+    let data = [7; 100_000];
+    for number in 0..60 {
+        client.create(&format!("/n{number}"), &data, 0).expect("the log goes on");
+    }
+    let turned_away = crowd.into_iter().map(wait_for_end).count();
+    assert_eq!(turned_away, 400, "sooner or later all of them, for they say nothing");
+    assert!(server.is_running(), "{}", server.output());
+    drop(session(server.address));
 }
 
 #[test]
