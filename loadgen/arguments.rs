@@ -34,6 +34,8 @@ pub const ZIPF_EXPONENT_MAX: f64 = 8.0;
 pub const THREADS_MAX: u32 = 1_024;
 /// Rounds of one run.
 pub const ROUNDS_MAX: u32 = 1_000;
+/// Loads of one sweep.
+pub const POINTS_MAX: usize = 1_000;
 /// The longest duration an option takes.
 pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest window and session timeout: less than this measures the clock.
@@ -306,6 +308,10 @@ pub enum ArgumentError {
     Ring(RingError),
     #[error("{option} {}: {reason}", .file.display())]
     File { option: &'static str, file: PathBuf, reason: &'static str },
+    #[error("--vary {option}: it is varied twice")]
+    VariedTwice { option: &'static str },
+    #[error("--vary asks for more than {POINTS_MAX} loads")]
+    TooManyPoints,
     #[error("--pin {core}: cannot run on that core: {reason}")]
     Pin { core: u16, reason: std::io::Error },
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::arguments::{ArgumentError, Arguments, Plan};
+use crate::variation::{self, Varied};
 
 /// Rounds with each side of a comparison where nothing else is asked for.
 const ROUNDS_COMPARED: u32 = 5;
@@ -35,6 +36,8 @@ pub struct CommandLine {
 enum Command {
     /// Loads A and B in turns and reports the ratio of their figures with its spread.
     Compare(Compare),
+    /// Runs the load with every combination of the values given for some of its options.
+    Sweep(Sweep),
 }
 
 #[derive(Debug, Args)]
@@ -56,6 +59,21 @@ struct Compare {
     /// Servers of side B, of one ensemble.
     #[arg(long, value_delimiter = ',', required = true, value_name = "HOST:PORT")]
     b: Vec<String>,
+    #[command(flatten)]
+    load: Arguments,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Debug, Args)]
+struct Sweep {
+    /// Servers to load, of one ensemble; connections are spread over them in turn.
+    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:2181", value_name = "HOST:PORT")]
+    servers: Vec<String>,
+    /// An option to vary, and its values: connections, in-flight, rate, read-share or value-size.
+    /// Given several times, the last one changes the fastest.
+    #[arg(long, required = true, value_name = "OPTION=VALUE,...")]
+    vary: Vec<Varied>,
     #[command(flatten)]
     load: Arguments,
     #[command(flatten)]
@@ -86,6 +104,8 @@ pub enum Order {
     Run(Box<Plan>),
     /// The same load with two sides, A and B, which differ in their servers alone.
     Compare(Box<[Plan; 2]>),
+    /// One load after the other, and what tells them apart.
+    Sweep { points: Vec<Plan>, varied: Vec<Varied> },
 }
 
 impl Order {
@@ -94,6 +114,7 @@ impl Order {
         match self {
             Order::Run(plan) => plan,
             Order::Compare(sides) => &sides[0],
+            Order::Sweep { points, .. } => &points[0],
         }
     }
 }
@@ -107,6 +128,7 @@ impl CommandLine {
         let Output { csv, html, .. } = match &self.command {
             None => &self.run.output,
             Some(Command::Compare(compare)) => &compare.output,
+            Some(Command::Sweep(sweep)) => &sweep.output,
         };
         for (option, file) in [("--csv", csv), ("--html", html)] {
             if let Some(file) = file {
@@ -122,6 +144,10 @@ impl CommandLine {
                 load.rounds.get_or_insert(ROUNDS_COMPARED);
                 let sides = [load.clone().into_plan(&a)?, load.into_plan(&b)?];
                 Ok((Order::Compare(Box::new(sides)), output))
+            }
+            Some(Command::Sweep(Sweep { servers, vary, load, output })) => {
+                let points = variation::points(&load, &vary, &servers)?;
+                Ok((Order::Sweep { points, varied: vary }, output))
             }
         }
     }
@@ -163,6 +189,40 @@ pub mod tests {
         assert_eq!((a.servers.len(), b.servers.len()), (1, 2));
         assert_eq!((a.workload, a.rounds), (b.workload, b.rounds));
         assert_eq!(a.rounds, 5);
+    }
+
+    #[test]
+    fn a_sweep_goes_through_every_combination() {
+        let line = "sweep --vary connections=1,8 --vary in-flight=1,2,3 --workload set";
+        let Order::Sweep { points, .. } = order(&line.split(' ').collect::<Vec<_>>()).unwrap()
+        else {
+            panic!("no sweep");
+        };
+        let found: Vec<_> = points.iter().map(|plan| (plan.connections, plan.in_flight)).collect();
+        assert_eq!(found, [(1, 1), (1, 2), (1, 3), (8, 1), (8, 2), (8, 3)]);
+        assert!(points.iter().all(|plan| plan.workload.name() == "set"));
+    }
+
+    #[test]
+    fn a_sweep_that_makes_no_sense_is_refused_before_it_starts() {
+        for (wrong, reason) in [
+            ("sweep", "--vary"),
+            ("sweep --vary keys=1", "connections, in-flight, rate, read-share or value-size"),
+            ("sweep --vary connections", "OPTION=VALUE"),
+            ("sweep --vary connections=", "not a number"),
+            ("sweep --vary connections=1,x", "\"x\" is not a number"),
+            ("sweep --vary connections=0", "0 is not in 1..=100000"),
+            ("sweep --vary value-size=1 --vary value-size=2", "varied twice"),
+            ("sweep --vary read-share=1 --workload set", "belongs to --workload mixed"),
+            ("sweep --vary connections=8,1 --threads 2", "more than --connections 1"),
+        ] {
+            let error = order(&wrong.split(' ').collect::<Vec<_>>()).unwrap_err();
+            assert!(error.contains(reason), "{wrong}: {error}");
+        }
+        let many = (0..=100).map(|value| value.to_string()).collect::<Vec<_>>().join(",");
+        let vary = [format!("value-size={many}"), format!("rate={}", &many[2..])];
+        let error = order(&["sweep", "--vary", &vary[0], "--vary", &vary[1]]).unwrap_err();
+        assert!(error.contains("more than 1000 loads"), "{error}");
     }
 
     #[test]

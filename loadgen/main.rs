@@ -22,10 +22,12 @@ mod report;
 mod round;
 mod schedule;
 mod sockets;
+mod sweep;
 #[allow(unsafe_code)] // Here alone: see its module docs.
 mod sys;
 mod tally;
 mod trial;
+mod variation;
 mod wire;
 mod workload;
 
@@ -38,6 +40,7 @@ use clap::Parser;
 use crate::command_line::{CommandLine, Order, Output};
 use crate::comparison::Comparison;
 use crate::control::ControlError;
+use crate::sweep::Sweep;
 use crate::trial::Trial;
 
 /// A server refused, failed or answered an error.
@@ -104,6 +107,17 @@ fn carry_out(order: &Order, output: &Output) -> Result<Outcome, ControlError> {
                 csv: csv::of(&[("A", &comparison.a), ("B", &comparison.b)]),
                 html: page::of_comparison(&comparison),
                 ok: comparison.is_ok(),
+            })
+        }
+        Order::Sweep { points, varied } => {
+            let sweep = Sweep::of(points, varied, output.quiet)?;
+            let reports: Vec<_> = sweep.points.iter().map(|point| ("", &point.report)).collect();
+            Ok(Outcome {
+                table: sweep.table(),
+                json: sweep.json(),
+                csv: csv::of(&reports),
+                html: page::of_sweep(&sweep),
+                ok: sweep.is_ok(),
             })
         }
     }

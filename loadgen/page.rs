@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::comparison::Comparison;
 use crate::plot::{Axis, COLOURS, Chart, Line, Scale, escaped};
-use crate::report::{Curve, Report};
+use crate::report::{Curve, Latency, Report};
+use crate::sweep::{Point, Sweep};
 
 /// The page of one load.
 pub fn of_run(report: &Report) -> String {
@@ -19,6 +20,54 @@ pub fn of_comparison(comparison: &Comparison) -> String {
     let title = format!("ringkeeper-loadgen compare: {}", comparison.a.workload);
     let charts = [by_round(&sides), over_time(&sides), by_percentile(&sides)];
     page(&title, &comparison.table(), charts)
+}
+
+/// The page of a sweep: the last option that was varied along the axes, a line for each combination
+/// of the others.
+pub fn of_sweep(sweep: &Sweep) -> String {
+    let rate = |report: &Report| report.median.requests_per_second;
+    let latency = |of: fn(&Latency) -> f64| move |report: &Report| of(&report.median.latency_us);
+    let charts = [
+        swept(sweep, "Throughput", ("requests/s", Scale::Linear), rate),
+        swept(sweep, "Median latency", ("µs", Scale::Log), latency(|latency| latency.p50)),
+        swept(sweep, "99th percentile", ("µs", Scale::Log), latency(|latency| latency.p99)),
+        swept(sweep, "99.9th percentile", ("µs", Scale::Log), latency(|latency| latency.p99_9)),
+    ];
+    page("ringkeeper-loadgen sweep", &sweep.table(), charts)
+}
+
+fn swept(
+    sweep: &Sweep,
+    title: &str,
+    (unit, scale): (&str, Scale),
+    figure: impl Fn(&Report) -> f64,
+) -> Chart {
+    let last = sweep.varied.len() - 1;
+    // Values lie as far apart as they were asked for, one after the other, whatever they are.
+    let mut places: Vec<u32> = Vec::new();
+    let mut lines: Vec<Line> = Vec::new();
+    for Point { values, report } in &sweep.points {
+        let at = places.iter().position(|value| *value == values[last]).unwrap_or_else(|| {
+            places.push(values[last]);
+            places.len() - 1
+        });
+        let name = sweep.name(&values[..last]);
+        let point = (at as f64, figure(report));
+        match lines.iter_mut().find(|line| line.name == name) {
+            Some(line) => line.points.push(point),
+            None => {
+                let (colour, points) = (lines.len(), vec![point]);
+                lines.push(Line { name, colour, points, dots: true });
+            }
+        }
+    }
+    let labels = places.iter().enumerate().map(|(at, value)| (at as f64, value.to_string()));
+    Chart {
+        title: title.to_owned(),
+        x: axis(sweep.varied[last], Scale::Labelled(labels.collect())),
+        y: axis(unit, scale),
+        lines,
+    }
 }
 
 fn page(title: &str, table: &str, charts: impl IntoIterator<Item = Chart>) -> String {
@@ -160,6 +209,18 @@ mod tests {
         assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
         for outside in ["http", "src=", "href=", "@import", "url("] {
             assert!(!html.contains(outside), "{outside} in {html}");
+        }
+    }
+
+    #[test]
+    fn a_sweep_has_a_line_for_each_combination_of_all_options_but_the_last() {
+        let html = of_sweep(&crate::sweep::tests::sweep());
+        assert_eq!(html.matches("<svg").count(), 4, "{html}");
+        let throughput = &html[html.find("<svg").unwrap()..html.find("</svg>").unwrap()];
+        assert_eq!(throughput.matches("<polyline").count(), 2, "{throughput}");
+        assert_eq!(throughput.matches("<circle").count(), 4, "{throughput}");
+        for part in [">connections 1</text>", ">connections 2</text>", ">value-size</text>"] {
+            assert_eq!(throughput.matches(part).count(), 1, "{part} in {throughput}");
         }
     }
 

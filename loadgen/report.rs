@@ -270,8 +270,7 @@ impl Report {
         text.push('\n');
         write_parts(&mut text, &self.median.operations);
         self.write_shares(&mut text);
-        self.write_troubles(&mut text);
-        text
+        text + &self.troubles_text()
     }
 
     /// Which of several servers did how much.
@@ -285,7 +284,8 @@ impl Report {
         }
     }
 
-    fn heading(&self) -> String {
+    /// What was asked for, in two lines.
+    pub fn heading(&self) -> String {
         let mut text = format!("ringkeeper-loadgen {}: {}", self.version, self.workload);
         if let Some(mix) = &self.mix {
             let _ = write!(text, " ({mix})");
@@ -325,6 +325,13 @@ impl Report {
             self.duration_seconds,
             self.warm_up_seconds,
         );
+        text
+    }
+
+    /// What went wrong, a line each; empty if nothing did.
+    pub fn troubles_text(&self) -> String {
+        let mut text = String::new();
+        self.write_troubles(&mut text);
         text
     }
 
@@ -559,7 +566,7 @@ pub mod tests {
         Report::new(&plan, &Workload::new(&plan), tallies, troubles)
     }
 
-    fn tally(answered: u64, latency_us: u64) -> Tally {
+    pub fn tally(answered: u64, latency_us: u64) -> Tally {
         tally_of(1, answered, latency_us)
     }
 

@@ -253,6 +253,47 @@ fn figures_and_plots_go_to_files() {
 }
 
 #[test]
+fn a_sweep_runs_every_combination_and_reports_each() {
+    let fake = Fake::start(Fault::None);
+    let folder = tempfile::tempdir().unwrap();
+    let (csv, html) = (folder.path().join("sweep.csv"), folder.path().join("sweep.html"));
+    let line = format!(
+        "sweep --servers {} {SHORT} --vary read-share=0,100 --vary value-size=10,20 --json --csv {} \
+         --html {} --workload mixed",
+        fake.address,
+        csv.display(),
+        html.display()
+    );
+    let report = json(&run_alone(&line));
+    assert_eq!(report["ok"], true, "{report:#}");
+    assert_eq!(report["varied"], serde_json::json!(["read-share", "value-size"]));
+    let points = report["points"].as_array().unwrap();
+    let values: Vec<_> = points.iter().map(|point| point["values"].to_string()).collect();
+    assert_eq!(values, ["[0,10]", "[0,20]", "[100,10]", "[100,20]"]);
+    for (point, reads) in points.iter().zip([false, false, true, true]) {
+        let operations = &point["report"]["rounds"][0]["operations"];
+        for (at, wanted) in [(0, reads), (1, !reads)] {
+            let count = operations[at]["latency_us"]["count"].as_u64().unwrap();
+            assert_eq!(count > 0, wanted, "{point:#}");
+        }
+    }
+    assert_eq!(fake.paths(), [""; 0]);
+    assert_eq!(std::fs::read_to_string(csv).unwrap().lines().count(), 1 + 4 * 3);
+    assert_eq!(std::fs::read_to_string(html).unwrap().matches("<svg").count(), 4);
+}
+
+#[test]
+fn a_sweep_whose_server_dies_keeps_what_was_measured() {
+    let fake = Fake::start(Fault::DiesAfterGets(50));
+    let line = format!("sweep --servers {} {SHORT} --vary connections=3,4", fake.address);
+    let output = run_alone(&line);
+    assert_eq!(output.status.code(), Some(1));
+    let table = stdout(&output);
+    assert!(table.contains("\n3  ") && !table.contains("\n4  "), "{table}");
+    assert!(table.contains("set-up of connections 4: "), "{table}");
+}
+
+#[test]
 fn progress_goes_to_stderr() {
     let fake = Fake::start(Fault::None);
     let output = run(&fake, "--duration 4s --warm-up 0s --keys 10 --json");
