@@ -374,8 +374,15 @@ impl<'a> Multi<'a> {
         assert!(op == OpCode::MULTI || op == OpCode::MULTI_READ, "{op:?} is not a multi");
         let mut cursor = Cursor::new(body);
         let mut count = 0;
-        while Operation::take(op, &mut cursor)?.is_some() {
-            count += 1;
+        loop {
+            match Operation::take(op, &mut cursor) {
+                Ok(None) => break,
+                Ok(Some(_)) => count += 1,
+                Err(error) if op == OpCode::MULTI && count == 0 => {
+                    return Err(null_acl_behind_reads(body).unwrap_or(error));
+                }
+                Err(error) => return Err(error),
+            }
             if count > MULTI_OPERATIONS_MAX {
                 return Err(DecodeError::TooManyOperations { limit: MULTI_OPERATIONS_MAX });
             }
@@ -401,6 +408,22 @@ impl<'a> Multi<'a> {
             let operation = Operation::take(of, &mut cursor).expect("read through by decode");
             operation.expect("counted by decode")
         })
+    }
+}
+
+/// The error of a multi that begins with reads and goes on with a create whose ACL is null.
+/// ZooKeeper refuses a write behind reads only once it has made an operation of it, and fails on
+/// the null ACL before that: this error costs no zxid, where the other one does.
+fn null_acl_behind_reads(body: &[u8]) -> Option<DecodeError> {
+    let mut cursor = Cursor::new(body);
+    loop {
+        let mut write = cursor.clone();
+        if let Ok(read) = Operation::take(OpCode::MULTI_READ, &mut cursor) {
+            read?;
+            continue;
+        }
+        let error = Operation::take(OpCode::MULTI, &mut write).err()?;
+        return matches!(error, DecodeError::Null { field: "acl", .. }).then_some(error);
     }
 }
 
@@ -534,6 +557,24 @@ mod tests {
             Multi::decode(OpCode::MULTI, &multi(&[(OpCode::CREATE, &create)])),
             Err(DecodeError::UnknownFlags { at: 0, flags: 9 })
         );
+    }
+
+    #[test]
+    fn behind_reads_a_null_acl_is_the_error_of_a_multi() {
+        let read: (OpCode, &[u8]) = (OpCode::GET_DATA, b"\0\0\0\x01/\0");
+        let delete: (OpCode, &[u8]) = (OpCode::DELETE, b"\0\0\0\x02/b\0\0\0\0");
+        let null = create_body(0, None);
+        let null = (OpCode::CREATE, &*null);
+        let error =
+            |parts: &[(OpCode, &[u8])]| Multi::decode(OpCode::MULTI, &multi(parts)).unwrap_err();
+        for behind in [&[read, null][..], &[read, read, null, delete]] {
+            let refused = error(behind);
+            assert!(matches!(refused, DecodeError::Null { field: "acl", .. }), "{refused:?}");
+        }
+        for behind in [&[read, delete, null][..], &[read, read], &[delete, read, null]] {
+            let refused = error(behind);
+            assert!(matches!(refused, DecodeError::WrongOperation { .. }), "{refused:?}");
+        }
     }
 
     #[test]

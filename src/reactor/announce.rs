@@ -201,18 +201,18 @@ impl Reactor {
         let zxid = self.applied;
         let mut kept = Vec::new();
         let out = if completed.first { &mut connection.out } else { &mut kept };
-        match &completed.path {
+        match completed.op {
             // A connect response in place of a reply, as ZooKeeper has it.
-            _ if completed.op == OpCode::CREATE_SESSION && err == ErrorCode::Ok => {
+            OpCode::CREATE_SESSION if err == ErrorCode::Ok => {
                 if let Stage::Open { session, timeout_ms, read_only } = connection.stage {
                     let password = session.password();
                     reply::connect(out, timeout_ms, session, &password, read_only_byte(read_only));
                 }
             }
-            Some(path) if err == ErrorCode::Ok => {
+            OpCode::SYNC if err == ErrorCode::Ok => {
                 let frame = reply::begin_frame(out);
                 reply::header(out, xid, zxid, err);
-                reply::buffer(out, Some(path));
+                reply::buffer(out, completed.path.as_deref());
                 reply::finish_frame(out, frame);
             }
             _ => reply::with_body(out, xid, zxid, err, body),

@@ -42,7 +42,8 @@ enum What {
     /// The consensus core has it.
     Write { xid: i32, op: OpCode, length: u32 },
     /// The consensus core has it; the path lies in `bytes`.
-    Sync { xid: i32, length: u32 },
+    /// `None`: of a null path.
+    Sync { xid: i32, length: Option<u32> },
     /// Not carried out: a bare reply, when its turn comes.
     Refused { xid: i32, err: ErrorCode },
     /// Answered, but a read before it has not been: its frame.
@@ -105,11 +106,11 @@ impl Pipeline {
         self.steps.push_back(Step { what: What::Write { xid, op, length }, since_ms });
     }
 
-    /// A sync of `path` was handed over.
-    pub fn synced(&mut self, xid: i32, path: &[u8], since_ms: u64) {
+    /// A sync of `path`, which may be null, was handed over.
+    pub fn synced(&mut self, xid: i32, path: Option<&[u8]>, since_ms: u64) {
         self.asked += 1;
-        self.push_bytes(path);
-        let what = What::Sync { xid, length: path.len() as u32 };
+        self.push_bytes(path.unwrap_or_default());
+        let what = What::Sync { xid, length: path.map(|path| path.len() as u32) };
         self.steps.push_back(Step { what, since_ms });
     }
 
@@ -143,10 +144,10 @@ impl Pipeline {
                     gone = length as usize;
                     (xid, op, None)
                 }
-                What::Sync { xid, length } => (xid, OpCode::SYNC, Some(length as usize)),
+                What::Sync { xid, length } => (xid, OpCode::SYNC, length),
             };
             assert_eq!(own, xid, "the consensus core answered another request of the session");
-            let path = length.map(|length| self.bytes[at..at + length].to_vec());
+            let path = length.map(|length| self.bytes[at..at + length as usize].to_vec());
             let (since_ms, first) = (step.since_ms, index == 0);
             self.asked -= 1;
             self.away -= gone;
@@ -212,7 +213,8 @@ impl Step {
     fn length(&self) -> usize {
         match self.what {
             What::Write { .. } | What::Answered { .. } | What::Refused { .. } => 0,
-            What::Sync { length, .. } | What::Held { length, .. } => length as usize,
+            What::Sync { length, .. } => length.unwrap_or(0) as usize,
+            What::Held { length, .. } => length as usize,
         }
     }
 }
@@ -255,7 +257,7 @@ mod tests {
         let mut pipeline = Pipeline::default();
         pipeline.wrote(1, OpCode::CREATE, 0, 0);
         pipeline.hold(b"two", ME, 0);
-        pipeline.synced(3, b"/path", 0);
+        pipeline.synced(3, Some(b"/path"), 0);
         pipeline.hold(b"four", ME, 0);
         assert!(pipeline.complete(1).first);
         let completed = pipeline.complete(3);

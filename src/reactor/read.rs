@@ -58,7 +58,7 @@ pub struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    /// Answers one request, whose op `is_read` (or a sync without a path): appends one reply,
+    /// Answers one request, whose op `is_read` (or a sync whose path cannot be read): appends one reply,
     /// behind the events that it causes.
     #[inline]
     pub fn answer(mut self, header: Header, body: &[u8]) {

@@ -418,7 +418,7 @@ mod tests {
             request(7, OpCode::PING, &[]),
             watching(8, OpCode::EXISTS, "/a\0", false),
             request(9, OpCode::GET_DATA, &(-1_i32).to_be_bytes()),
-            request(10, OpCode::SYNC, &(-1_i32).to_be_bytes()),
+            request(10, OpCode::SYNC, b"\0\0\0\x05/a"),
         ];
         fixture.reactor.receive(client.slot, &burst.concat());
         let frames = fixture.frames(client);

@@ -67,10 +67,11 @@ impl Reactor {
         header: Header,
         body: &[u8],
     ) -> Served {
-        let Ok(Some(path)) = Cursor::new(body).buffer("path") else {
+        // ZooKeeper takes a null path, too, and answers with it.
+        let Ok(path) = Cursor::new(body).buffer("path") else {
             return self.read(slot, frame, header, body);
         };
-        if !self.may_submit(slot, path.len()) {
+        if !self.may_submit(slot, path.map_or(0, <[u8]>::len)) {
             return Served::Later;
         }
         let connection = self.connections.at(slot);
@@ -163,14 +164,16 @@ mod tests {
     fn sync_echoes_its_path_in_its_turn() {
         let mut fixture = Fixture::new();
         let client = fixture.client();
-        let path = b"\0\0\0\x05/nope";
-        let burst = [write(1), request(2, OpCode::SYNC, path)];
-        fixture.reactor.receive(client.slot, &burst.concat());
-        assert_eq!(fixture.entries(), ["Write", "Sync"]);
+        let (path, null) = (b"\0\0\0\x05/nope", (-1_i32).to_be_bytes());
+        let syncs = [request(2, OpCode::SYNC, path), request(3, OpCode::SYNC, &null)];
+        fixture.reactor.receive(client.slot, &[vec![write(1)], syncs.to_vec()].concat().concat());
+        assert_eq!(fixture.entries(), ["Write", "Sync", "Sync"]);
         let txn = fixture.nothing(Change::None);
-        fixture.publish(&[txn], vec![replied(client, 1, 1), replied(client, 2, 1)], &[]);
+        let answers = (1..=3).map(|xid| replied(client, xid, 1)).collect();
+        fixture.publish(&[txn], answers, &[]);
         let frames = fixture.frames(client);
         assert_eq!((frames[1].xid, &frames[1].body[..]), (2, &path[..]));
+        assert_eq!((frames[2].xid, &frames[2].body[..]), (3, &null[..]));
     }
 
     #[test]

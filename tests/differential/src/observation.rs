@@ -176,10 +176,19 @@ fn reply(frame: &mut Frame, body: &mut Decoder<'_>, request: Option<&Request>) -
     Ok(())
 }
 
+/// The path of a sync, as it was sent: null is not empty.
+fn synced(body: &mut Decoder<'_>) -> io::Result<Value> {
+    let Some(path) = body.nullable()? else { return Ok(Value::Bytes(None)) };
+    let path = std::str::from_utf8(path);
+    let path = path.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    Ok(Value::Text(path.to_owned()))
+}
+
 /// The record that answers an operation; its fields' names begin with `at`.
 fn record(frame: &mut Frame, body: &mut Decoder<'_>, op: i32, at: &str) -> io::Result<()> {
     match op {
-        op::CREATE | op::SYNC => frame.put(format!("{at}path"), Value::Text(body.string()?)),
+        op::CREATE => frame.put(format!("{at}path"), Value::Text(body.string()?)),
+        op::SYNC => frame.put(format!("{at}path"), synced(body)?),
         op::CREATE2 | op::CREATE_CONTAINER | op::CREATE_TTL => {
             frame.put(format!("{at}path"), Value::Text(body.string()?));
             stat(frame, body, at)?;
