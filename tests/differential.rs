@@ -58,7 +58,12 @@ fn clients_see_what_zookeeper_shows_them_and_every_planted_fault_is_found() {
     // For each fault: how often there was a place for it, and how often it was found.
     let mut found: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
     let report =
-        run(&setting("full"), seed..seed + 70, 1, true, |script, ours, theirs, release| {
+        run(&setting("full"), seed..seed + 100, 1, true, |script, ours, theirs, release| {
+            let verdict = compare(script, &Seen::live(ours, script), theirs, release);
+            // A comparison that ends early, for this reason, overlooks what comes behind.
+            if verdict.explained.contains(&Reason::ExistsUnchecked) {
+                return;
+            }
             for plant in PLANTS {
                 let mut faulty = ours.clone();
                 if plant.put(&mut faulty, &mut rng) {
@@ -73,8 +78,9 @@ fn clients_see_what_zookeeper_shows_them_and_every_planted_fault_is_found() {
     assert_no_difference(&report.expect("the servers serve"));
     for plant in PLANTS {
         let (put, caught) = found.get(plant.name).copied().unwrap_or_default();
+        println!("{}: found in {caught} of {put} scripts", plant.name);
         assert!(caught > 0, "{}: put into {put} scripts and never found", plant.name);
-        // A comparison that ends early, for a reason, overlooks what comes behind.
+        // A zxid from before the script may be any, so that a fault in one is none.
         assert!(caught * 10 >= put * 9, "{}: found in {caught} of {put} scripts", plant.name);
     }
 }
@@ -84,7 +90,7 @@ fn clients_see_what_zookeeper_shows_them_in_every_profile() {
     let _alone = alone();
     let seed = base_seed(100_000);
     for name in ["defaults", "skip-acl", "enforce-auth"] {
-        let report = run(&setting(name), seed..seed + 15, 1, true, |_, _, _, _| {});
+        let report = run(&setting(name), seed..seed + 20, 1, true, |_, _, _, _| {});
         assert_no_difference(&report.expect("the servers serve"));
     }
 }
