@@ -1,9 +1,10 @@
-//! Arbitrary bytes into every decoder of `jute`. What a decoder accepts must come out of its
+//! Arbitrary bytes into every decoder of `jute` and that of ZooKeeper's snapshots. What a decoder accepts must come out of its
 //! encoder so that it is accepted again, as the same. Run by the fuzz target `decoders`, by
 //! `tests/fuzz_corpus.rs` over the committed corpus, and by `tests/round_trips.rs`.
 
 use std::fmt::Debug;
 
+use ringkeeper::ids::Zxid;
 use ringkeeper::jute::codec;
 use ringkeeper::jute::decode::{self, Cursor};
 use ringkeeper::jute::frame;
@@ -12,6 +13,7 @@ use ringkeeper::jute::records::*;
 use ringkeeper::jute::request;
 use ringkeeper::jute::txn::Transaction;
 use ringkeeper::limits::FRAME_BYTES_DEFAULT;
+use ringkeeper::snapshot::zookeeper::{Decoder, Encoder, Form};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,6 +27,7 @@ pub fn decode_everything(data: &[u8]) {
     records(data);
     requests(data);
     transaction(data);
+    snapshot(data);
     let text = decode::lenient(data);
     assert!(text.len() <= data.len() * 3, "a byte becomes U+FFFD, three bytes, at most");
 }
@@ -149,5 +152,21 @@ fn transaction(data: &[u8]) {
         let mut bytes = Vec::new();
         transaction.encode(&mut bytes);
         assert_eq!(Transaction::decode(&bytes), Ok(transaction));
+    }
+}
+
+fn snapshot(data: &[u8]) {
+    let through = Zxid::from_bits(i64::MAX);
+    let limit = decode::string_limit(FRAME_BYTES_DEFAULT);
+    // Both are to survive it; a checksum that fits is beyond a fuzzer.
+    let _ = Decoder::file(through, limit).read(&mut &data[..]);
+    if let Ok(restored) = Decoder::stream(through, limit).read(&mut &data[..]) {
+        let mut reader = restored.registry.reader();
+        reader.hold_newest();
+        let encoder = Encoder::new(&mut reader, &restored.sessions, Form::Stream);
+        let bytes = encoder.collect::<Vec<_>>().concat();
+        let again = Decoder::stream(through, limit).read(&mut &bytes[..]).expect("written by us");
+        assert_eq!(again.writer.counts(), restored.writer.counts());
+        assert_eq!(again.sessions, restored.sessions);
     }
 }

@@ -1,20 +1,24 @@
 //! What real ensembles said on their election and quorum ports (tests/vectors/ensemble): every
-//! message decodes, and encodes to the same bytes.
+//! message decodes, and encodes to the same bytes; snapshots as far as they have an order.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use ringkeeper::ids::Zxid;
+use ringkeeper::jute::decode::string_limit;
 use ringkeeper::jute::election::{Hello, Notification};
 use ringkeeper::jute::quorum::{
     ForwardedRequest, LearnerInfo, PacketType, QuorumPacket, decode_ack_epoch, decode_touched,
     encode_ack_epoch, encode_touched,
 };
 use ringkeeper::jute::txn::Transaction;
+use ringkeeper::limits::FRAME_BYTES_DEFAULT;
+use ringkeeper::snapshot::zookeeper::{Decoder, Encoder, Form};
 use serde_json::Value;
 
-/// What ends a snapshot on the wire, with its length.
-const SNAPSHOT_END: &[u8] = b"\0\0\0\x0aBenWasHere";
+#[path = "zookeeper_snapshot/contents.rs"]
+mod contents;
 
 /// The first eight bytes of an authentication between servers, which is not ours to read.
 const SASL_MAGIC: [u8; 8] = 0x5F24_3501_3501_EDCC_u64.to_be_bytes();
@@ -103,6 +107,7 @@ fn every_message_on_the_election_ports_is_read_and_written() {
 #[test]
 fn every_packet_on_the_quorum_ports_is_read_and_written() {
     let mut counts: BTreeMap<i32, usize> = BTreeMap::new();
+    let mut snapshots = 0;
     for file in captures() {
         for ((conn, _), bytes) in streams(&file, "quorum") {
             let place = format!("{} connection {conn}", file.display());
@@ -120,15 +125,43 @@ fn every_packet_on_the_quorum_ports_is_read_and_written() {
                 *counts.entry(packet.kind.0).or_default() += 1;
                 rest = rest.slice(length..);
                 if packet.kind == PacketType::SNAP {
-                    let end = rest.windows(SNAPSHOT_END.len()).position(|it| it == SNAPSHOT_END);
-                    rest = rest.slice(end.expect(&place) + SNAPSHOT_END.len()..);
+                    rest = rest.slice(check_snapshot(packet.zxid, &rest, &place)..);
+                    snapshots += 1;
                 }
             }
         }
     }
     println!("{counts:?}");
+    assert_eq!(snapshots, 9, "snapshots");
     let kinds: Vec<_> = counts.keys().copied().collect();
     assert_eq!(kinds, (1..=19).collect::<Vec<_>>(), "a packet of every type");
+}
+
+/// Reads the snapshot that `bytes` begin with, and returns how long it is.
+fn check_snapshot(zxid: Zxid, bytes: &[u8], place: &str) -> usize {
+    let decoder = |zxid| Decoder::stream(zxid, string_limit(FRAME_BYTES_DEFAULT));
+    let mut whole = decoder(zxid);
+    let length = whole.take(bytes).unwrap_or_else(|error| panic!("{place}: {error}"));
+    assert!(whole.is_complete(), "{place}");
+    let mut by_bytes = decoder(zxid);
+    for byte in bytes[..length].chunks(1) {
+        assert!(!by_bytes.is_complete(), "{place}");
+        assert_eq!(by_bytes.take(byte), Ok(1), "{place}");
+    }
+    assert!(by_bytes.is_complete(), "{place}");
+    let restored = whole.finish().unwrap();
+    assert_eq!(restored.bytes, length as u64, "{place}");
+    assert_eq!(restored.acls_missing, 0, "{place}");
+    let mut contents = contents::Contents::of(&bytes[..length]);
+    let znodes = contents.znodes.len() as u64;
+    contents.znodes.retain(|_, znode| znode.stat[..8] <= zxid.bits().to_be_bytes()[..]);
+    assert_eq!(restored.left_out, znodes - contents.znodes.len() as u64, "{place}");
+    let mut reader = restored.registry.reader();
+    reader.hold_newest();
+    let written = Encoder::new(&mut reader, &restored.sessions, Form::Stream);
+    let written = written.collect::<Vec<_>>().concat();
+    assert_eq!(contents::Contents::of(&written), contents, "{place}");
+    length
 }
 
 /// A packet's data is what its type says, and is written as it was read.

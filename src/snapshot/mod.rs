@@ -6,3 +6,4 @@ pub mod format;
 pub mod load;
 pub mod take;
 pub mod write;
+pub mod zookeeper;

@@ -155,6 +155,11 @@ impl<'a> View<'a> {
         Some(NodeView { node, version, zxid, acls: &self.shared.acls })
     }
 
+    /// The ACL with this number, which a znode of this version has; empty for `AclId::OPEN`.
+    pub fn acl(&self, id: AclId) -> &'a [Acl] {
+        self.shared.acls.get(id)
+    }
+
     /// Brings to the cache what `get` will look at for each of these paths. Worth it from two on:
     /// all of them wait for the memory at once.
     pub fn prefetch<'p>(&self, paths: impl IntoIterator<Item = &'p str>) {

@@ -37,7 +37,7 @@ pub struct Restore {
 impl Restore {
     /// Begins a tree as of zxid `through`, with room for about `znodes` (a hint) in its index.
     pub fn new(through: Zxid, znodes: usize) -> Restore {
-        let root = version_parts(Some(b""), AclId::OPEN, &StoredStat::default());
+        let root = version_parts(Some(b""), AclId::OPEN, &StoredStat::default(), through);
         let history = History::new(through.bits() as u64, znodes, &root);
         // The root counts twice, once with the empty path.
         let counts = Counts { znodes: 2, ephemerals: 0, approximate_data_bytes: 1 };
@@ -66,8 +66,37 @@ impl Restore {
         if Zxid::from_bits(newest) > self.through {
             return Err(RestoreError::Future { zxid: Zxid::from_bits(newest) });
         }
+        self.add(path, data, acl, stat)
+    }
+
+    /// As `insert`, out of a snapshot that was written while transactions went on: data, ACL and
+    /// counts may be of later ones, which follow and set them again. But the znode is older.
+    ///
+    /// # Errors
+    /// As for `insert`; the znode is newer if it was created after the whole.
+    pub fn insert_fuzzy(
+        &mut self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: AclId,
+        stat: &StoredStat,
+    ) -> Result<(), RestoreError> {
+        let zxid = Zxid::from_bits(stat.czxid);
+        if zxid > self.through {
+            return Err(RestoreError::Future { zxid });
+        }
+        self.add(path, data, acl, stat)
+    }
+
+    fn add(
+        &mut self,
+        path: &str,
+        data: Option<&[u8]>,
+        acl: AclId,
+        stat: &StoredStat,
+    ) -> Result<(), RestoreError> {
         check_length(data)?;
-        let version = version_parts(data, acl, stat);
+        let version = version_parts(data, acl, stat, self.through);
         let is_root = path == "/";
         let name = if is_root { "" } else { split(path)?.1 };
         let (owner, czxid, ctime) = (stat.ephemeral_owner, stat.czxid as u64, stat.ctime);
@@ -121,11 +150,16 @@ impl Restore {
     }
 }
 
-fn version_parts<'d>(data: Option<&'d [u8]>, acl: AclId, stat: &StoredStat) -> VersionParts<'d> {
+fn version_parts<'d>(
+    data: Option<&'d [u8]>,
+    acl: AclId,
+    stat: &StoredStat,
+    through: Zxid,
+) -> VersionParts<'d> {
     let mzxid = stat.mzxid as u64;
-    // Since before any pin: the znode's whole past is in the snapshot.
     VersionParts {
-        since: mzxid,
+        // Since before any pin: the znode's whole past is in the snapshot.
+        since: mzxid.min(through.bits() as u64),
         mzxid,
         mtime: stat.mtime,
         version: stat.version,
@@ -200,5 +234,29 @@ mod tests {
         assert_eq!(insert("", &stat), Err(TreeError::BadPath.into()));
         let future = StoredStat { mzxid: 11, ..stat };
         assert_eq!(insert("/f", &future), Err(RestoreError::Future { zxid: zxid(11) }));
+        let future = StoredStat { czxid: 11, ..stat };
+        let refused = restore.insert_fuzzy("/f", None, AclId::OPEN, &future);
+        assert_eq!(refused, Err(RestoreError::Future { zxid: zxid(11) }));
+    }
+
+    #[test]
+    fn a_znode_with_later_data_is_seen_and_written_over_by_what_follows() {
+        let mut restore = Restore::new(zxid(10), 0);
+        let ahead =
+            StoredStat { czxid: 9, mzxid: 12, pzxid: 13, cversion: 4, ..Default::default() };
+        restore.insert_fuzzy("/a", Some(b"of 12"), AclId::OPEN, &ahead).unwrap();
+        let (mut writer, registry) = restore.finish();
+        let mut reader = registry.reader();
+        reader.pin_newest();
+        let node = reader.at(zxid(10)).get("/a").unwrap();
+        assert_eq!((node.data(), node.stored()), (Some(b"of 12".as_slice()), ahead));
+        writer.begin(zxid(11), 0);
+        writer.set_data("/a", Some(b"of 11"), 1).unwrap();
+        writer.create("/a/b", None, AclId::OPEN, Owner::Persistent, Some(3)).unwrap();
+        writer.publish(zxid(11));
+        reader.move_to(zxid(11));
+        let node = reader.at(zxid(11)).get("/a").unwrap();
+        assert_eq!((node.data(), node.stored().mzxid), (Some(b"of 11".as_slice()), 11));
+        assert_eq!((node.stored().cversion, node.stored().pzxid, node.num_children()), (4, 13, 1));
     }
 }
