@@ -118,14 +118,18 @@ impl Pair {
 
     /// As [`Pair::start`], with Ringkeeper in another profile: the servers then must differ.
     pub fn start_with(setting: &Setting, ringkeepers: Profile) -> io::Result<Pair> {
-        let theirs = peer::zookeeper(&setting.classpath, setting.profile)?;
-        let ours = peer::ringkeeper(&setting.ringkeeper, ringkeepers)?;
-        Ok(Pair {
-            release: theirs.release()?,
-            ours: Player::new(ours.server.address)?,
-            theirs: Player::new(theirs.server.address)?,
-            servers: [ours, theirs],
-        })
+        let mut theirs = peer::zookeeper(&setting.classpath, setting.profile)?;
+        let mut ours = peer::ringkeeper(&setting.ringkeeper, ringkeepers)?;
+        let release = theirs.release();
+        let release =
+            release.map_err(|error| last_words("ZooKeeper", &mut theirs, &"its srvr", &error))?;
+        let player = |name, peer: &mut Peer| {
+            let player = Player::new(peer.server.address);
+            player.map_err(|error| last_words(name, peer, &"the janitor", &error))
+        };
+        let our_player = player("Ringkeeper", &mut ours)?;
+        let their_player = player("ZooKeeper", &mut theirs)?;
+        Ok(Pair { ours: our_player, theirs: their_player, release, servers: [ours, theirs] })
     }
 
     /// Which ZooKeeper it is.
@@ -143,16 +147,17 @@ impl Pair {
             (ours.join().expect("the player of Ringkeeper does not panic"), theirs)
         });
         let [our_server, their_server] = &mut self.servers;
-        let ours = ours.map_err(|error| last_words("Ringkeeper", our_server, script, &error))?;
+        let seed = format!("the script of seed {}", script.seed);
+        let ours = ours.map_err(|error| last_words("Ringkeeper", our_server, &seed, &error))?;
         let theirs =
-            theirs.map_err(|error| last_words("ZooKeeper", their_server, script, &error))?;
+            theirs.map_err(|error| last_words("ZooKeeper", their_server, &seed, &error))?;
         Ok((ours, Seen::live(&theirs, script)))
     }
 }
 
-fn last_words(name: &str, peer: &mut Peer, script: &Script, error: &io::Error) -> io::Error {
-    let (seed, state) = (script.seed, peer.state());
-    io::Error::new(error.kind(), format!("{name}, script of seed {seed}: {error}; {state}"))
+/// The error with the server's name, and what it said.
+fn last_words(name: &str, peer: &mut Peer, at: &dyn fmt::Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{name}, {at}: {error}; {}", peer.state()))
 }
 
 /// Plays the scripts of these seeds. Stops after so many findings that are not alike; each
