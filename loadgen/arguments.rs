@@ -141,6 +141,9 @@ pub enum WorkloadKind {
     Exists,
     /// getChildren of one parent.
     Children,
+    /// Watch events: one connection sets a znode that all others watch, each with one watch that it
+    /// sets again; the next set leaves when all have theirs.
+    Watch,
     /// get and set, by --read-share.
     Mixed,
     /// What RaftKeeper publishes figures of: create 1 %, set 8 %, get 45 %, list of 100 children
@@ -157,6 +160,7 @@ impl WorkloadKind {
             WorkloadKind::Create => "create",
             WorkloadKind::Exists => "exists",
             WorkloadKind::Children => "children",
+            WorkloadKind::Watch => "watch",
             WorkloadKind::Mixed => "mixed",
             WorkloadKind::Delete => "delete",
             WorkloadKind::Cycle => "cycle",
@@ -173,7 +177,7 @@ impl WorkloadKind {
 
     /// Whether it draws its keys by a distribution.
     pub fn draws_keys(self) -> bool {
-        self.uses_keys() && !self.deletes_keys()
+        self.uses_keys() && !self.deletes_keys() && self != WorkloadKind::Watch
     }
 
     /// Whether it makes znodes.
@@ -287,6 +291,10 @@ pub enum ArgumentError {
     TooManyInFlight { connections: u32, in_flight: u32 },
     #[error("{option} belongs to --workload {workload}")]
     NotOfThisWorkload { option: &'static str, workload: &'static str },
+    #[error("{option} does not go with --workload watch")]
+    NotOfWatch { option: &'static str },
+    #[error("--workload watch needs two connections: one writes, the others watch")]
+    NobodyWatches,
     #[error("--distribution belongs to workloads that draw keys, which {workload} does not")]
     DrawsNoKeys { workload: &'static str },
     #[error("--zipf-exponent belongs to --distribution zipf")]
@@ -344,7 +352,11 @@ impl Arguments {
             duration: self.duration,
             warm_up: self.warm_up.unwrap_or(if deletes { Duration::ZERO } else { WARM_UP }),
             rounds: self.rounds.unwrap_or(1),
-            keys: self.keys.unwrap_or(if deletes { 100_000 } else { 1_000 }),
+            keys: self.keys.unwrap_or(match self.workload {
+                WorkloadKind::Delete => 100_000,
+                WorkloadKind::Watch => 1,
+                _ => 1_000,
+            }),
             distribution: match self.distribution {
                 DistributionKind::Uniform => Distribution::Uniform,
                 DistributionKind::Zipf => Distribution::Zipf { exponent },
@@ -386,7 +398,7 @@ impl Arguments {
 
     /// Options that only some workloads have.
     fn check_workload(&self) -> Result<(), ArgumentError> {
-        use WorkloadKind::{Children, Create, Mixed, Multi, Raftkeeper};
+        use WorkloadKind::{Children, Create, Mixed, Multi, Raftkeeper, Watch};
         let belongs: [(&str, bool, &[WorkloadKind]); 5] = [
             ("--read-share", self.read_share.is_some(), &[Mixed]),
             ("--children", self.children.is_some(), &[Children, Raftkeeper]),
@@ -398,6 +410,20 @@ impl Arguments {
             if given && !kinds.contains(&self.workload) {
                 let workload = kinds[0].name();
                 return Err(ArgumentError::NotOfThisWorkload { option, workload });
+            }
+        }
+        if self.workload == Watch {
+            for (option, given) in [
+                ("--rate", self.rate.is_some()),
+                ("--in-flight", self.in_flight.is_some()),
+                ("--keys", self.keys.is_some()),
+            ] {
+                if given {
+                    return Err(ArgumentError::NotOfWatch { option });
+                }
+            }
+            if self.connections < 2 {
+                return Err(ArgumentError::NobodyWatches);
             }
         }
         if self.distribution == DistributionKind::Zipf && !self.workload.draws_keys() {
@@ -537,6 +563,16 @@ pub mod tests {
         ] {
             let error = of(wrong).unwrap_err();
             assert!(error.contains(reason), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_watch_load_has_a_writer_and_watchers_and_sets_its_own_pace() {
+        assert_eq!(plan("--workload watch --connections 2").keys, 1);
+        for wrong in ["--connections 1", "--rate 5", "--in-flight 2", "--distribution zipf"] {
+            let options: Vec<&str> =
+                ["--workload", "watch"].into_iter().chain(wrong.split(' ')).collect();
+            assert!(checked(&options).is_err(), "{wrong} was taken");
         }
     }
 

@@ -58,7 +58,7 @@ pub enum LinkError {
 pub struct Answer {
     /// Which of the workload's steps it answers.
     pub step: u8,
-    /// When its request was sent, or in an open loop was due.
+    /// When its request was sent, or in an open loop was due; of an event, its write.
     pub sent_at: u64,
     /// 0: it succeeded.
     pub error: i32,
@@ -182,7 +182,7 @@ impl Client {
         let mut out = sockets.buffer();
         while self.in_flight.len() < self.in_flight_max && out.len() < SEND_BYTES_MAX {
             let pushed = pace.stamp(self.number, now).and_then(|at| {
-                let step = workload.push(&mut out, self.next_xid, &mut self.source)?;
+                let step = workload.push(&mut out, self.next_xid, at, &mut self.source)?;
                 Some(Sent { at, step })
             });
             let Some(sent) = pushed else {
@@ -222,9 +222,16 @@ impl Client {
     ) -> Result<(), LinkError> {
         self.last_received = now;
         let (in_flight, due_xid) = (&mut self.in_flight, &mut self.due_xid);
+        let source = &mut self.source;
         let closing = self.closing;
         self.scanner.feed(bytes, |reply| {
-            if reply.xid == PING_XID || reply.xid == EVENT_XID {
+            if reply.xid == PING_XID {
+                return Ok(());
+            }
+            if reply.xid == EVENT_XID {
+                workload.told(source, |step, sent_at| {
+                    each(Answer { step, sent_at, error: 0, fits: true });
+                });
                 return Ok(());
             }
             let Some(sent) = in_flight.front().copied() else {
@@ -242,6 +249,9 @@ impl Client {
             in_flight.pop_front();
             *due_xid = next_xid(*due_xid);
             let fits = reply.error != 0 || workload.fits(sent.step, &reply);
+            if reply.error == 0 {
+                workload.succeeded(sent.step);
+            }
             each(Answer { step: sent.step, sent_at: sent.at, error: reply.error, fits });
             Ok(())
         })

@@ -92,6 +92,9 @@ pub struct Source {
     created: u64,
     deleted: u64,
     requests: u64,
+    first: bool,
+    /// It has a watch, or has asked for one.
+    pub watches: bool,
 }
 
 impl Source {
@@ -104,6 +107,8 @@ impl Source {
             created: 0,
             deleted: 0,
             requests: 0,
+            first: connection == 0,
+            watches: false,
         };
         source.next();
         source
@@ -154,6 +159,11 @@ impl Source {
     #[inline]
     pub fn has_created(&self) -> bool {
         self.deleted < self.created
+    }
+
+    /// Whether it is the run's first connection.
+    pub fn is_first(&self) -> bool {
+        self.first
     }
 
     /// How often it was called before.

@@ -14,6 +14,7 @@ mod control;
 mod csv;
 mod draw;
 mod epoll_sockets;
+mod fanout;
 mod pace;
 mod page;
 mod paths;

@@ -399,7 +399,10 @@ impl Round {
     fn new(round: u32, tally: &Tally, workload: &Workload, plan: &Plan) -> Round {
         let steps = workload.steps();
         let mixed = steps.len() > 1;
-        let of = |class| mixed.then(|| Latency::of(&tally.latencies_of(steps, class)));
+        let of = |class| {
+            let has = mixed && steps.iter().any(|step| step.class == class);
+            has.then(|| Latency::of(&tally.latencies_of(steps, class)))
+        };
         let operations = tally.steps.iter().zip(steps).filter(|_| mixed);
         let seconds = tally.window.as_secs_f64();
         let busy = if seconds > 0.0 { tally.busy.as_secs_f64() / seconds } else { 0.0 };
@@ -408,7 +411,7 @@ impl Round {
             seconds,
             requests: tally.answered,
             requests_per_second: tally.rate(),
-            latency_us: Latency::of(&tally.latencies()),
+            latency_us: Latency::of(&tally.latencies(steps)),
             reads_latency_us: of(Class::Read),
             writes_latency_us: of(Class::Write),
             operations: operations
@@ -439,7 +442,7 @@ impl Round {
             busy,
             used_up: tally.used_up,
             unsent: plan.rate.is_some().then_some(tally.unsent),
-            curve: curve(&tally.latencies()),
+            curve: curve(&tally.latencies(steps)),
             pace: pace(tally, plan),
         }
     }

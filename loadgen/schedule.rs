@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::{Plan, Server};
 use crate::client::{self, Answer, Client, Fill, LinkError};
 use crate::draw::Source;
+use crate::fanout::Fanout;
 use crate::pace::{Pace, Timetable, Turns, sleep_until};
 use crate::sockets::{Driver, Happening, Sockets};
 use crate::sys;
@@ -21,6 +22,8 @@ const HANDSHAKES_MAX: usize = 32;
 const LOOK_AFTER_EVERY: Duration = Duration::from_millis(50);
 /// How long what was due in the window and could not leave is sent after it, at most.
 const CATCH_UP_MAX: Duration = Duration::from_secs(10);
+/// How often the writer of the watch workload looks whether watchers of other threads are ready.
+const LOOK_ROUND_EVERY: Duration = Duration::from_micros(200);
 /// How long closing the sessions may take at the end of a round.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
@@ -256,6 +259,10 @@ impl<'a> Worker<'a> {
             }
             let boundary = if now < window.opens { window.opens } else { window.closes };
             let due = self.take_due(now).unwrap_or(boundary);
+            if workload.fanout().is_some() && self.setting.thread == 0 {
+                // The first connection, which writes, may have its turn by what others were told.
+                self.unfilled.push(0);
+            }
             self.fill();
             // Who is not full yet goes on as soon as the present sends have left.
             let wait = if self.unfilled.is_empty() {
@@ -264,7 +271,8 @@ impl<'a> Worker<'a> {
             } else {
                 Duration::ZERO
             };
-            self.turn(wait, window);
+            let looks_round = workload.fanout().is_some() && self.setting.plan.threads > 1;
+            self.turn(if looks_round { wait.min(LOOK_ROUND_EVERY) } else { wait }, window);
             self.look_after();
         }
         let ended = clock.now().min(window.closes);
@@ -305,10 +313,33 @@ impl<'a> Worker<'a> {
             }
             self.tally.unsent = self.unsent();
         }
+        if let Some(fanout) = self.setting.workload.fanout() {
+            self.wait_for_events(fanout, until, window);
+        }
         while self.clients.iter().flatten().any(|client| client.in_flight() > 0) {
             self.turn(LOOK_AFTER_EVERY, window);
             self.unfilled.clear();
             self.look_after();
+        }
+    }
+
+    /// Until the last write is told to every watcher, of all threads.
+    fn wait_for_events(&mut self, fanout: &Fanout, until: u64, window: Window) {
+        let writes = self.setting.thread == 0;
+        if writes {
+            fanout.end();
+        }
+        while !fanout.is_over() && self.setting.clock.now() < until {
+            self.turn(LOOK_ROUND_EVERY, window);
+            self.unfilled.clear();
+            self.look_after();
+        }
+        if writes && !fanout.is_over() {
+            let (missing, seconds) = (fanout.missing(), CATCH_UP_MAX.as_secs());
+            self.tally.fail(Failure {
+                server: "the watchers".to_owned(),
+                reason: format!("{missing} events of the last write did not come in {seconds} s"),
+            });
         }
     }
 
@@ -383,7 +414,7 @@ impl<'a> Worker<'a> {
                     tally.wrong_length += 1;
                     *troubles += 1;
                 } else {
-                    if window.contains(now) {
+                    if window.contains(now) && workload.counts(answer.step) {
                         tally.answer(server, slice);
                     }
                     // An open loop measures what was due in the window, whenever it is answered.
@@ -429,6 +460,9 @@ impl<'a> Worker<'a> {
     fn lose(&mut self, slot: u32, error: &LinkError) {
         let Some(client) = self.forget(slot) else { return };
         self.troubles += 1;
+        if let Some(fanout) = self.setting.workload.fanout() {
+            fanout.give_up();
+        }
         let server = &self.setting.plan.servers[client.server].name;
         self.tally.fail(Failure::new(server, error));
     }

@@ -130,9 +130,10 @@ impl Tally {
         self.unsent += other.unsent;
     }
 
-    /// All steps together.
-    pub fn latencies(&self) -> Histogram<u64> {
-        merged(self.steps.iter())
+    /// All steps together that count; `steps` are the workload's.
+    pub fn latencies(&self, steps: &[Step]) -> Histogram<u64> {
+        let counted = self.steps.iter().zip(steps).filter(|(_, step)| step.class != Class::Aside);
+        merged(counted.map(|(histogram, _)| histogram))
     }
 
     /// The steps of one class together; `steps` are the workload's.
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(left.rate(), 50.5);
         assert_eq!(left.answered_by, [50, 51]);
         assert_eq!((left.answered_in[7], left.answered_in[SLICES - 1]), (50, 51));
-        assert_eq!(left.latencies().len(), 101);
+        assert_eq!(merged(left.steps.iter()).len(), 101);
         assert!(!left.is_clean());
     }
 

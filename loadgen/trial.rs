@@ -56,6 +56,9 @@ impl<'a> Trial<'a> {
             self.troubles.push(format!("between the rounds: {error}"));
             return false;
         }
+        if let Some(fanout) = self.workload.fanout() {
+            fanout.begin();
+        }
         let Trial { plan, name, quiet, workload, clock, .. } = self;
         let tally = round::run(plan, workload, clock, number, (!*quiet).then_some(*name));
         let lost = tally.failed > 0;

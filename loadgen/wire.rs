@@ -90,6 +90,11 @@ pub fn read_request(xid: i32, operation: i32, path: &str) -> Vec<u8> {
     Frame::request(xid, operation).buffer(path.as_bytes()).byte(0).finish()
 }
 
+/// getData of `path` that leaves a watch.
+pub fn watch_request(xid: i32, path: &str) -> Vec<u8> {
+    Frame::request(xid, op::GET_DATA).buffer(path.as_bytes()).byte(1).finish()
+}
+
 /// sync of `path`.
 pub fn sync_request(xid: i32, path: &str) -> Vec<u8> {
     Frame::request(xid, op::SYNC).buffer(path.as_bytes()).finish()
@@ -161,6 +166,11 @@ impl Template {
         let end = 4 + 8 + MULTI_HEADER_BYTES + 4 + path_length;
         let stride = operations / count;
         Template { bytes: frame, digits: end - digits..end, paths: count, stride }
+    }
+
+    /// Of a step that asks for nothing. Never to be pushed.
+    pub fn none() -> Template {
+        Template { bytes: Vec::new(), digits: 0..0, paths: 0, stride: 0 }
     }
 
     /// Appends the request with this xid to `out`, its numbers from `number`, one for each path.

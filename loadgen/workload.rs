@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::arguments::{Distribution, Plan, WorkloadKind};
 use crate::draw::{CREATED_DIGITS, Keys, Source, Zipf};
+use crate::fanout::Fanout;
 use crate::paths::Paths;
 use crate::wire::{self, Reply, Template, op};
 
@@ -17,6 +18,8 @@ const SEQUENTIAL: i32 = 2;
 pub enum Class {
     Read,
     Write,
+    /// What is told beside the rest, and not counted with it.
+    Aside,
 }
 
 /// One kind of request of a workload.
@@ -55,6 +58,17 @@ enum Choice {
     Shares,
     /// One after the other.
     Turns,
+    /// The first connection writes when all others watch.
+    Fanout,
+}
+
+/// The steps of the watch workload, by their numbers.
+mod fanout_step {
+    pub const EVENT: u8 = 0;
+    pub const FIRST: u8 = 1;
+    pub const LAST: u8 = 2;
+    pub const SET: u8 = 3;
+    pub const WATCH: u8 = 4;
 }
 
 /// The prepared requests of a run.
@@ -66,6 +80,8 @@ pub struct Workload {
     key_count: u64,
     /// Keys that were deleted; stays 0 in all workloads but delete.
     used_up: AtomicU64,
+    /// Of the watch workload alone.
+    fanout: Option<Fanout>,
 }
 
 impl Workload {
@@ -83,6 +99,7 @@ impl Workload {
             WorkloadKind::Cycle => {
                 (vec![frames.create(100), frames.delete_created(100)], Choice::Turns)
             }
+            WorkloadKind::Watch => (frames.fanout(), Choice::Fanout),
             WorkloadKind::Mixed => (vec![frames.get(read_share), frames.set(100)], Choice::Shares),
             // Create 1, set 8, get 45, list 45, delete 1: the shares that RaftKeeper publishes
             // figures of. Create comes last, where a delete without a znode turns to.
@@ -102,13 +119,17 @@ impl Workload {
             Distribution::Uniform => Keys::Uniform(count),
             Distribution::Zipf { exponent } => Keys::Zipf(Zipf::new(count, exponent)),
         };
-        Workload { steps, choice, keys, key_count: count, used_up: AtomicU64::new(0) }
+        let fanout = (choice == Choice::Fanout).then(|| Fanout::new(plan.connections - 1));
+        Workload { steps, choice, keys, key_count: count, used_up: AtomicU64::new(0), fanout }
     }
 
-    /// Appends the next request of a connection to `out` and says of which step it is. `None`: all
-    /// that there was to delete is deleted.
+    /// Appends the next request of a connection, about to be sent at `at`, to `out` and says of which
+    /// step it is. `None`: all that there was to delete is deleted, or it is not its turn.
     #[inline]
-    pub fn push(&self, out: &mut Vec<u8>, xid: i32, source: &mut Source) -> Option<u8> {
+    pub fn push(&self, out: &mut Vec<u8>, xid: i32, at: u64, source: &mut Source) -> Option<u8> {
+        if let Some(fanout) = &self.fanout {
+            return self.push_watched(fanout, out, xid, at, source);
+        }
         let at = self.choose(source);
         let step = &self.steps[at];
         if step.numbers == Numbers::Pool {
@@ -126,6 +147,64 @@ impl Workload {
             Numbers::Without | Numbers::Pool => 0,
         });
         Some(at as u8)
+    }
+
+    fn push_watched(
+        &self,
+        fanout: &Fanout,
+        out: &mut Vec<u8>,
+        xid: i32,
+        at: u64,
+        source: &mut Source,
+    ) -> Option<u8> {
+        let step = if source.is_first() {
+            fanout.write(at).then_some(fanout_step::SET)?
+        } else if !std::mem::replace(&mut source.watches, true) {
+            fanout_step::WATCH
+        } else {
+            return None;
+        };
+        self.steps[usize::from(step)].template.push(out, xid, || 0);
+        Some(step)
+    }
+
+    /// A request of this step succeeded.
+    #[inline]
+    pub fn succeeded(&self, step: u8) {
+        if step == fanout_step::WATCH
+            && let Some(fanout) = &self.fanout
+        {
+            fanout.set();
+        }
+    }
+
+    /// A watch event came to a connection: gives each step that it is recorded as, and the time that
+    /// its latency counts from.
+    pub fn told(&self, source: &mut Source, mut each: impl FnMut(u8, u64)) {
+        let Some(fanout) = &self.fanout else { return };
+        if !std::mem::replace(&mut source.watches, false) {
+            return;
+        }
+        let told = fanout.tell();
+        each(fanout_step::EVENT, told.written_at);
+        if told.first {
+            each(fanout_step::FIRST, told.written_at);
+        }
+        if told.last {
+            each(fanout_step::LAST, told.written_at);
+        }
+    }
+
+    /// Whether a success of this step is one of the requests that the workload is measured by.
+    #[inline]
+    pub fn counts(&self, step: u8) -> bool {
+        self.steps[usize::from(step)].class != Class::Aside
+    }
+
+    /// What the watchers agree on; `None` of every other workload.
+    #[inline]
+    pub fn fanout(&self) -> Option<&Fanout> {
+        self.fanout.as_ref()
     }
 
     #[inline]
@@ -156,12 +235,15 @@ impl Workload {
 
     /// The kinds of request with their shares, as a person reads it; `None` if there is but one.
     pub fn mix(&self) -> Option<String> {
+        if let Some(fanout) = &self.fanout {
+            return Some(format!("events; 1 connection writes, {} watch", fanout.watchers()));
+        }
         if self.steps.len() < 2 {
             return None;
         }
         let mut before = 0;
         let parts = self.steps.iter().map(|step| match self.choice {
-            Choice::Turns => step.name.to_owned(),
+            Choice::Turns | Choice::Fanout => step.name.to_owned(),
             Choice::Shares => {
                 let share = step.share_to - before;
                 before = step.share_to;
@@ -216,6 +298,24 @@ impl Frames<'_> {
         let template = self.keyed(wire::set_request(0, &self.paths.key(0), &self.value));
         let (class, numbers) = (Class::Write, Numbers::Key);
         Step { name: "set", class, share_to, template, numbers, first: None }
+    }
+
+    /// By the numbers of [`fanout_step`].
+    fn fanout(&self) -> Vec<Step> {
+        let path = self.paths.key(0);
+        let step = |name, class, template| {
+            let numbers = Numbers::Without;
+            Step { name, class, share_to: 0, template, numbers, first: None }
+        };
+        let set = Template::new(wire::set_request(0, &path, &self.value), path.len(), 0);
+        let watch = Template::new(wire::watch_request(0, &path), path.len(), 0);
+        vec![
+            step("event", Class::Read, Template::none()),
+            step("first", Class::Aside, Template::none()),
+            step("last", Class::Aside, Template::none()),
+            step("set", Class::Aside, set),
+            step("watch", Class::Aside, watch),
+        ]
     }
 
     fn multi(&self, share_to: u64) -> Step {
@@ -280,7 +380,7 @@ mod tests {
         let mut found = Vec::new();
         for _ in 0..count {
             out.clear();
-            let step = workload.push(&mut out, 1, &mut source).unwrap();
+            let step = workload.push(&mut out, 1, 0, &mut source).unwrap();
             found.push((workload.steps()[usize::from(step)].name, path_of(&out).to_owned()));
         }
         found
@@ -343,7 +443,7 @@ mod tests {
             assert_eq!(paths.len(), 4);
             assert!(workload.is_used_up());
             let mut out = Vec::new();
-            assert_eq!(workload.push(&mut out, 1, &mut Source::new(1, 0, 0)), None);
+            assert_eq!(workload.push(&mut out, 1, 0, &mut Source::new(1, 0, 0)), None);
             assert_eq!(out, b"");
             workload.renew();
             assert!(!workload.is_used_up());
@@ -385,7 +485,7 @@ mod tests {
         let plan = plan("--workload multi --multi-size 3 --keys 1000 --value-size 5");
         let workload = Workload::new(&plan);
         let mut out = Vec::new();
-        workload.push(&mut out, 9, &mut Source::new(1, 0, 0)).unwrap();
+        workload.push(&mut out, 9, 0, &mut Source::new(1, 0, 0)).unwrap();
         let text = String::from_utf8_lossy(&out);
         let keys: Vec<&str> =
             text.split("/ringkeeper-loadgen/keys/").skip(1).map(|rest| &rest[..3]).collect();
@@ -395,6 +495,31 @@ mod tests {
         let reply = |first| Reply { xid: 9, error: 0, first };
         assert!(workload.fits(0, &reply(op::SET_DATA)));
         assert!(!workload.fits(0, &reply(-1)));
+    }
+
+    #[test]
+    fn watchers_ask_once_and_the_writer_waits_for_all_of_them() {
+        let workload = Workload::new(&plan("--workload watch --connections 3"));
+        let mut sources = [0, 1, 2].map(|connection| Source::new(1, 0, connection));
+        let mut out = Vec::new();
+        let mut ask = |source: &mut Source, at| {
+            let step = workload.push(&mut out, 1, at, source);
+            step.map(|step| workload.steps()[usize::from(step)].name)
+        };
+        assert_eq!(ask(&mut sources[0], 5), None, "nobody watches");
+        assert_eq!(ask(&mut sources[1], 5), Some("watch"));
+        assert_eq!(ask(&mut sources[1], 5), None, "it has asked");
+        assert_eq!(ask(&mut sources[2], 5), Some("watch"));
+        assert_eq!(ask(&mut sources[0], 6), None, "no answer yet");
+        (0..2).for_each(|_| workload.succeeded(fanout_step::WATCH));
+        assert_eq!(ask(&mut sources[0], 7), Some("set"));
+        let mut told = Vec::new();
+        for source in &mut sources[1..] {
+            workload.told(source, |step, since| told.push((step, since)));
+            workload.told(source, |_, _| panic!("it has no watch any more"));
+        }
+        assert_eq!(told, [(0, 7), (1, 7), (0, 7), (2, 7)]);
+        assert_eq!(ask(&mut sources[1], 8), Some("watch"));
     }
 
     #[test]

@@ -60,3 +60,26 @@ fn the_server_takes_every_workload() {
         assert!(report["rounds"][0]["requests"].as_u64().unwrap() > 0, "{options}: {report:#}");
     }
 }
+
+#[test]
+fn every_watcher_is_told_of_every_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    for options in ["--threads 1 --driver epoll", "--threads 3"] {
+        let line = "--workload watch --connections 40 --duration 500ms --warm-up 0s --rounds 2";
+        let report = good_run(&server, &format!("{line} --quiet --json {options}"));
+        for round in report["rounds"].as_array().unwrap() {
+            let count = |name: &str| {
+                let operations = round["operations"].as_array().unwrap();
+                let found = operations.iter().find(|operation| operation["name"] == name).unwrap();
+                found["latency_us"]["count"].as_u64().unwrap()
+            };
+            let sets = count("set");
+            assert!(sets > 0, "{round:#}");
+            assert_eq!([count("first"), count("last")], [sets; 2], "{round:#}");
+            assert_eq!(count("event"), 39 * sets, "{round:#}");
+            assert_eq!(round["latency_us"]["count"], 39 * sets, "events alone: {round:#}");
+            assert!(round["requests"].as_u64().unwrap() <= 39 * sets, "{round:#}");
+        }
+    }
+}
