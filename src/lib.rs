@@ -17,6 +17,7 @@ pub mod launch;
 pub mod limits;
 pub mod log;
 pub mod logging;
+pub mod peers;
 pub mod reactor;
 pub mod rt;
 pub mod server;

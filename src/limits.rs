@@ -250,3 +250,14 @@ pub const LEARNER_PACKETS_WAITING_MAX: usize = 1 << 20;
 
 /// Syncs that may wait at a leader. Full: the next is refused.
 pub const SYNCS_WAITING_MAX: usize = 1 << 20;
+
+/// Callers on the election port that have not yet said who they are. One more: the one that takes
+/// longest is closed, for a server says it at once.
+pub const ELECTION_HANDSHAKES_MAX: usize = 32;
+
+/// Servers that the configuration does not have (observers, servers that are to be added) and that
+/// may use the election port at once. One more is closed.
+pub const ELECTION_STRANGERS_MAX: usize = 64;
+
+/// Milliseconds that a peer may take to receive a notification. Then its connection is closed.
+pub const ELECTION_WRITE_MS_MAX: u64 = 10_000;
