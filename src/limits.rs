@@ -261,3 +261,18 @@ pub const ELECTION_STRANGERS_MAX: usize = 64;
 
 /// Milliseconds that a peer may take to receive a notification. Then its connection is closed.
 pub const ELECTION_WRITE_MS_MAX: u64 = 10_000;
+
+/// Bytes of one whole packet between servers, authentication ids included. More costs the link.
+pub const LINK_PACKET_BYTES_MAX: usize = QUORUM_PACKET_BYTES_MAX + (1 << 20);
+
+/// Links of the quorum port. One more is closed: it is no learner of an ensemble of that size.
+pub const LINKS_MAX: usize = 256;
+
+/// Bytes of packets that wait for one peer to receive them, among them what is proposed while it is
+/// sent a snapshot. More: the link is closed, and the peer comes back to be brought up to date.
+pub const LINK_BYTES_WAITING_MAX: usize = 256 << 20;
+
+/// Bytes of a snapshot that wait between a link and the thread that makes or takes it. Full: the
+/// thread waits, or the link stops reading.
+pub const LINK_STREAM_BYTES_MAX: usize = 1 << 20;
+const _: () = assert!(LINK_BYTES_WAITING_MAX > LINK_PACKET_BYTES_MAX, "a packet must fit a link");

@@ -82,6 +82,31 @@ impl QuorumPacket {
         }
     }
 
+    /// The kind and the length of the packet at the start of `bytes`, without taking anything out of
+    /// it; `None`: not all of it is there.
+    ///
+    /// # Errors
+    /// As `decode`, but for ids that are not text.
+    pub fn measure(bytes: &[u8]) -> Result<Option<(PacketType, usize)>, DecodeError> {
+        let mut cursor = Cursor::with_limit(bytes, QUORUM_PACKET_BYTES_MAX);
+        match QuorumPacket::pass(&mut cursor) {
+            Ok(kind) => Ok(Some((kind, cursor.at()))),
+            Err(DecodeError::PastEnd { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn pass(cursor: &mut Cursor<'_>) -> Result<PacketType, DecodeError> {
+        let kind = PacketType(cursor.int("type")?);
+        cursor.long("zxid")?;
+        cursor.buffer("data")?;
+        for _ in 0..id_count(cursor.int("authinfo")?, cursor.at())? {
+            cursor.buffer("scheme")?;
+            cursor.buffer("id")?;
+        }
+        Ok(kind)
+    }
+
     fn take(cursor: &mut Cursor<'_>, bytes: &Bytes) -> Result<QuorumPacket, DecodeError> {
         let kind = PacketType(cursor.int("type")?);
         let zxid = Zxid::from_bits(cursor.long("zxid")?);
@@ -116,16 +141,19 @@ impl QuorumPacket {
     }
 }
 
-fn take_ids(cursor: &mut Cursor<'_>, count: i32) -> Result<Vec<Id>, DecodeError> {
-    // Another negative count reads as an empty vector, as in ZooKeeper.
+/// A negative count reads as an empty vector, as in ZooKeeper.
+fn id_count(count: i32, at: usize) -> Result<usize, DecodeError> {
     let count = usize::try_from(count).unwrap_or(0);
     if count > QUORUM_PACKET_IDS_MAX {
-        let (field, at) = ("authinfo", cursor.at());
-        let limit = QUORUM_PACKET_IDS_MAX;
+        let (field, limit) = ("authinfo", QUORUM_PACKET_IDS_MAX);
         return Err(DecodeError::Unreasonable { field, at, length: count, limit });
     }
+    Ok(count)
+}
+
+fn take_ids(cursor: &mut Cursor<'_>, count: i32) -> Result<Vec<Id>, DecodeError> {
     let mut ids = Vec::new();
-    for _ in 0..count {
+    for _ in 0..id_count(count, cursor.at())? {
         let scheme = cursor.text("scheme")?.into_owned();
         let id = cursor.text("id")?.into_owned();
         ids.push(Id { scheme, id });
@@ -281,7 +309,9 @@ mod tests {
         let bytes = Bytes::from(bytes);
         for end in 0..whole {
             assert_eq!(QuorumPacket::decode(&bytes.slice(..end)), Ok(None), "{end} bytes");
+            assert_eq!(QuorumPacket::measure(&bytes[..end]), Ok(None), "{end} bytes");
         }
+        assert_eq!(QuorumPacket::measure(&bytes), Ok(Some((PacketType::REQUEST, whole))));
         assert_eq!(QuorumPacket::decode(&bytes), Ok(Some((packet(), whole))));
         let next = QuorumPacket::decode(&bytes.slice(whole..)).unwrap().unwrap();
         assert_eq!((next.0.kind, next.1), (PacketType::SYNC, PACKET_BYTES_MIN));

@@ -14,4 +14,6 @@ pub mod net;
 pub mod process;
 mod receive_buffers;
 pub mod ring;
+pub mod task;
+pub mod tcp;
 pub mod timer;
