@@ -95,6 +95,8 @@ impl Changes {
 pub struct Batch {
     pub changes: Changes,
     txns: Vec<PublishedTxn>,
+    /// Those of them that no client asked for.
+    unasked: usize,
     answers: Vec<Answers>,
     /// Sessions whose closeSession is in this batch.
     closed: Vec<SessionId>,
@@ -108,6 +110,7 @@ impl Batch {
         Batch {
             changes: Changes::default(),
             txns: Vec::new(),
+            unasked: 0,
             answers: vec![Answers::default(); reactors],
             closed: Vec::new(),
             began_ms: None,
@@ -117,6 +120,11 @@ impl Batch {
     /// Transactions so far.
     pub fn txns(&self) -> usize {
         self.txns.len()
+    }
+
+    /// Those of them that a client asked for.
+    pub fn asked(&self) -> usize {
+        self.txns.len() - self.unasked
     }
 
     /// Whether there is nothing to publish.
@@ -149,6 +157,12 @@ impl Batch {
         let start = self.txns.last().map_or(0, |txn| txn.effects.end);
         let end = range(0, self.changes.effects.len()).end;
         self.txns.push(PublishedTxn { zxid, effects: start..end });
+    }
+
+    /// As [`Batch::end_txn`], of a transaction that no client asked for.
+    pub fn end_txn_unasked(&mut self, zxid: Zxid) {
+        self.end_txn(zxid);
+        self.unasked += 1;
     }
 
     /// The session is gone with the transaction that is being prepared.

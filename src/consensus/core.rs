@@ -388,8 +388,12 @@ impl Counters {
     fn commit(&mut self, batch: &Batch, moment: Moment) {
         let txns = batch.txns() as u64;
         self.commits += txns;
-        let waited = moment.now_ms.saturating_sub(batch.began_ms().unwrap_or(moment.now_ms));
-        note(&mut self.update_latency, waited as f64, txns);
+        // As in ZooKeeper, where a request of the server's own has no connection to be timed for.
+        let asked = batch.asked() as u64;
+        if asked > 0 {
+            let waited = moment.now_ms.saturating_sub(batch.began_ms().unwrap_or(moment.now_ms));
+            note(&mut self.update_latency, waited as f64, asked);
+        }
     }
 }
 
@@ -400,4 +404,25 @@ pub(super) fn note(latency: &mut LatencyReport, ms: f64, count: u64) {
     latency.max_ms = latency.max_ms.max(whole);
     latency.total_ms += ms * count as f64;
     latency.count += count;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_client_asked_for_is_committed_but_not_timed() {
+        let moment = Moment { now_ms: 107, wall_ms: 0 };
+        let mut counters = Counters::default();
+        let mut batch = Batch::new(1);
+        batch.note(100);
+        batch.end_txn_unasked(Zxid::from_bits(1));
+        counters.commit(&batch, moment);
+        assert_eq!((counters.commits, counters.update_latency.count), (1, 0));
+        batch.end_txn(Zxid::from_bits(2));
+        counters.commit(&batch, moment);
+        let latency = counters.update_latency;
+        assert_eq!((counters.commits, latency.count), (3, 1));
+        assert_eq!((latency.min_ms, latency.max_ms), (7, 7));
+    }
 }

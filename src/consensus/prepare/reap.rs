@@ -14,6 +14,6 @@ impl Prepare {
         self.writing(None, SessionId::NONE, Ok(()), stamp, &mut batch.changes).remove(path);
         self.begin_txn(SessionId::NONE, 0, OpCode::DELETE_CONTAINER, stamp);
         txn::encode_delete(&mut self.txn, path);
-        batch.end_txn(stamp.zxid);
+        batch.end_txn_unasked(stamp.zxid);
     }
 }

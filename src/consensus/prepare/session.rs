@@ -62,7 +62,7 @@ impl Prepare {
     /// Ends a session that has expired.
     pub fn expire_session(&mut self, session: SessionId, stamp: Stamp, batch: &mut Batch) {
         self.end_session(session, 0, stamp, batch);
-        batch.end_txn(stamp.zxid);
+        batch.end_txn_unasked(stamp.zxid);
     }
 
     /// Ends a session as its client asked for.
