@@ -11,7 +11,7 @@ use harness::client::{Client, EPHEMERAL, Op};
 use harness::server::{Server, Setup};
 
 /// Longest wait for an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Ringkeeper and ZooKeeper, both fresh.
 fn servers(folder: &Path, lines: &[&str]) -> [Server; 2] {
@@ -123,6 +123,19 @@ fn mask(word: &str, line: &str) -> Option<String> {
     }
 }
 
+/// Waits until both have counted the same. ZooKeeper counts a reply only after it has sent it, so
+/// that a client may ask before. Words are counted as they are answered, and both get as many here.
+fn wait_for_counts(ours: &Inhabited, theirs: &Inhabited) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (our, their) = (ours.answer("srvr"), theirs.answer("srvr"));
+        if our == their {
+            return;
+        }
+        assert!(Instant::now() < deadline, "ours: {our:#?}, ZooKeeper's: {their:#?}");
+    }
+}
+
 /// A line of `cons` without the client's port, times and latencies.
 fn connection(line: &str) -> String {
     let (_, rest) = line.split_once('[').expect("interest is in brackets");
@@ -138,6 +151,7 @@ fn words_are_answered_as_zookeeper_answers_them() {
     let folder = tempfile::tempdir().unwrap();
     let servers = servers(folder.path(), &[]);
     let [ours, theirs] = servers.each_ref().map(Inhabited::new);
+    wait_for_counts(&ours, &theirs);
     // In this order: the counters count the words before.
     for word in [
         "srvr", "stat", "cons", "dump", "wchs", "wchc", "wchp", "ruok", "isro", "conf", "dirs",
@@ -222,8 +236,10 @@ fn metrics_have_zookeepers_values() {
             assert!(Instant::now() < deadline, "it does not expire");
             std::thread::sleep(Duration::from_millis(50));
         }
-        Inhabited::new(server).answer("mntr")
+        Inhabited::new(server)
     });
+    wait_for_counts(&ours, &theirs);
+    let (ours, theirs) = (ours.answer("mntr"), theirs.answer("mntr"));
     let value = |lines: &[String], key: &str| {
         let line = lines.iter().find_map(|line| line.strip_prefix(&format!("zk_{key}\t")));
         line.unwrap_or_else(|| panic!("{key} is missing")).to_owned()
