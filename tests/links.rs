@@ -11,6 +11,7 @@ use std::time::Duration;
 use harness::server::free_port;
 use ringkeeper::ids::Zxid;
 use ringkeeper::jute::quorum::{PacketType, QuorumPacket};
+use ringkeeper::limits::LINKS_MAX;
 use ringkeeper::peers::address::PeerAddress;
 use ringkeeper::peers::link::LinkLoss;
 use ringkeeper::peers::link_dial::DialSettings;
@@ -337,14 +338,18 @@ fn a_learner_that_breaks_the_protocol_loses_its_link_and_nobody_elses() {
             LinkEvent::Lost(link, LinkLoss::Packet(_)) => assert_eq!(link, bad_link),
             other => panic!("{other:?}"),
         }
-        let _ = bad.read_to_end(&mut Vec::new());
         leader.send(good_link, &packet(1, 3));
-        rest(&mut [&mut leader]).await;
         let mut expected = Vec::new();
         packet(1, 3).encode(&mut expected);
         let mut got = vec![0; expected.len()];
-        good.read_exact(&mut got).unwrap();
-        assert_eq!(got, expected);
+        let reading = std::thread::spawn(move || {
+            good.read_exact(&mut got).unwrap();
+            (got, good)
+        });
+        while !reading.is_finished() {
+            rest(&mut [&mut leader]).await;
+        }
+        assert_eq!(reading.join().unwrap().0, expected);
     });
 }
 
@@ -364,6 +369,47 @@ fn a_peer_that_is_silent_for_too_long_loses_its_link() {
         leader.resume(link);
         let lost = next(&mut leader).await;
         assert!(matches!(lost, LinkEvent::Lost(of, LinkLoss::Silent(_)) if of == link));
+    });
+}
+
+#[test]
+fn a_leader_that_falls_silent_in_the_middle_of_a_snapshot_loses_its_link() {
+    on_a_core(|| async {
+        let mut learner = Links::new(PATIENCE);
+        let (mut stream, link) = raw_learner(&mut learner).await;
+        let mut bytes = Vec::new();
+        QuorumPacket::bare(PacketType::SNAP, Zxid::ZERO).encode(&mut bytes);
+        stream.write_all(&bytes).unwrap();
+        assert!(matches!(next(&mut learner).await, LinkEvent::Packets(..)));
+        stream.write_all(b"half of it").unwrap();
+        // Who does not take the snapshot yet does not wait for it either.
+        learner.set_patience(link, Duration::from_millis(50));
+        rest(&mut [&mut learner]).await;
+        let mut snapshot = learner.receive_stream(link).unwrap();
+        let taking = std::thread::spawn(move || snapshot.read_to_end(&mut Vec::new()).is_err());
+        let lost = next(&mut learner).await;
+        assert!(matches!(lost, LinkEvent::Lost(of, LinkLoss::Silent(_)) if of == link), "{lost:?}");
+        assert!(taking.join().unwrap());
+    });
+}
+
+#[test]
+fn there_is_an_end_to_the_links_of_a_server() {
+    on_a_core(|| async {
+        let mut leader = Links::new(PATIENCE);
+        let address = listen(&mut leader);
+        let mut learners = Vec::new();
+        for _ in 0..LINKS_MAX {
+            learners.push(TcpStream::connect(address).unwrap());
+            assert!(matches!(next(&mut leader).await, LinkEvent::Linked { .. }));
+        }
+        let mut refused = TcpStream::connect(address).unwrap();
+        refused.set_read_timeout(Some(PATIENCE)).unwrap();
+        let reading = std::thread::spawn(move || refused.read(&mut [0]).unwrap());
+        while !reading.is_finished() {
+            rest(&mut [&mut leader]).await;
+        }
+        assert_eq!(reading.join().unwrap(), 0);
     });
 }
 

@@ -194,7 +194,14 @@ fn listen_on(candidates: &[SocketAddr], tries: u32) -> Result<TcpListener, Elect
         for &address in candidates {
             match net::listen(address, BACKLOG) {
                 Ok(listener) => return Ok(listener),
-                Err(error) => last = Some(ElectionPortError::Listen { address, error }),
+                Err(error) => {
+                    let in_use = error.kind() == io::ErrorKind::AddrInUse;
+                    last = Some(ElectionPortError::Listen { address, error });
+                    // Who has it now would share it with us by half.
+                    if in_use {
+                        break;
+                    }
+                }
             }
         }
         let error = last.expect("there is a candidate");

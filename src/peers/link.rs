@@ -45,7 +45,8 @@ pub(super) struct Link {
     received: Received,
     incoming: Option<Incoming>,
     paused: bool,
-    /// How long it may be silent, and since when it is. A link that is not read is not silent.
+    /// How long it may be silent, and since when it is. A link that is not read is not silent, nor
+    /// is one whose snapshot is taken slowly.
     pub patience: Duration,
     heard_ms: u64,
     /// Too much was to be sent.
@@ -77,8 +78,9 @@ impl Link {
         thread
     }
 
-    pub fn receive_stream(&mut self) -> IncomingStream {
+    pub fn receive_stream(&mut self, now_ms: u64) -> IncomingStream {
         assert!(self.incoming.is_none(), "a snapshot is received already");
+        self.heard_ms = now_ms;
         let (thread, link) = link_stream::incoming(self.received.take_rest());
         self.incoming = Some(link);
         thread
@@ -101,7 +103,8 @@ impl Link {
     /// When the peer's silence has lasted too long, milliseconds; `None` while it is not read.
     pub fn deadline_ms(&self) -> Option<u64> {
         let patience_ms = u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX);
-        self.reads_packets().then(|| self.heard_ms.saturating_add(patience_ms))
+        let reads = self.incoming.is_some() || self.reads_packets();
+        reads.then(|| self.heard_ms.saturating_add(patience_ms))
     }
 
     fn reads_packets(&self) -> bool {
@@ -137,7 +140,10 @@ impl Link {
     ) -> Poll<Result<Vec<QuorumPacket>, LinkLoss>> {
         if let Some(incoming) = &self.incoming {
             match incoming.poll_progress(context) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.heard_ms = now_ms;
+                    return Poll::Pending;
+                }
                 Poll::Ready(Progress::Room) => {}
                 Poll::Ready(Progress::GivenUp) => {
                     return Poll::Ready(Err(LinkLoss::SnapshotRefused));

@@ -131,11 +131,13 @@ impl Links {
     /// # Panics
     /// When the last packet was no SNAP.
     pub fn receive_stream(&mut self, link: LinkId) -> Option<IncomingStream> {
-        self.links.get_mut(&link).map(Link::receive_stream)
+        let now_ms = clock::monotonic_ms();
+        self.links.get_mut(&link).map(|link| link.receive_stream(now_ms))
     }
 
-    /// Stops reading from a link, so that its peer's TCP is held up. What was read already comes
-    /// with `resume`, but for an event that waits.
+    /// Stops reading packets from a link, so that its peer's TCP is held up. What was read already
+    /// comes with `resume`, but for an event that waits. Meanwhile nobody notices that the peer has
+    /// closed, unless something is sent. A snapshot holds its peer up by itself.
     pub fn pause(&mut self, link: LinkId) {
         if let Some(link) = self.links.get_mut(&link) {
             link.pause();
@@ -149,7 +151,8 @@ impl Links {
         }
     }
 
-    /// How long the peer may be silent from now on; while it is not read it is not silent.
+    /// How long the peer may be silent from now on, also while it sends a snapshot. While it is not
+    /// read it is not silent.
     pub fn set_patience(&mut self, link: LinkId, patience: Duration) {
         if let Some(link) = self.links.get_mut(&link) {
             link.patience = patience;

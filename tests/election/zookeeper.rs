@@ -10,10 +10,13 @@ use ringkeeper::jute::election::{Notification, PeerState};
 use ringkeeper::zab::election::{Election, Settled, Vote, Wish};
 use ringkeeper::zab::quorum::Voters;
 
-use super::{Ensemble, Member, PATIENCE, id};
+use super::{Ensemble, Member, id};
 
 /// The JVM's id: ours is below or above it.
 const JVM: i64 = 2;
+
+/// Longest wait for the JVM, its start included.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn zookeeper(ensemble: &Ensemble, folder: &Path) -> Server {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/zookeeper");
@@ -44,9 +47,7 @@ struct Looking {
 
 impl Looking {
     fn new(me: i64, ensemble: &Ensemble) -> Looking {
-        let voters = Voters::majority([1, 2, 3].map(id).to_vec());
-        let own = Vote::own(id(me), Zxid::ZERO, Epoch::new(0));
-        let election = Election::begin(id(me), voters, own, 0, 0);
+        let election = begin(id(me), 0, 0);
         let looking = Looking {
             me: id(me),
             member: ensemble.start(me),
@@ -95,23 +96,44 @@ impl Looking {
         }
     }
 
-    /// Answers as one that does not look any more until the JVM says that it is in this state.
-    fn settle(&mut self, settled: Settled, theirs: PeerState, zookeeper: &Server) {
+    /// Elects, and then answers as one that does not look any more, until the JVM says that it is
+    /// in this state. Nobody is there to lead or to follow, so it soon looks again: then so do we.
+    fn settle(&mut self, theirs: PeerState, zookeeper: &Server) -> Settled {
+        loop {
+            let settled = self.elect(zookeeper);
+            if self.is_settled(settled, theirs, zookeeper) {
+                return settled;
+            }
+            let now_ms = self.begun.elapsed().as_millis() as u64;
+            self.election = begin(self.me, settled.round, now_ms);
+        }
+    }
+
+    /// False: it looks again.
+    fn is_settled(&mut self, settled: Settled, theirs: PeerState, zookeeper: &Server) -> bool {
         let ours = match settled.vote.leader == self.me {
             true => PeerState::Leading,
             false => PeerState::Following,
         };
-        let begun = Instant::now();
         loop {
-            assert!(begun.elapsed() < PATIENCE, "{:?}\n{}", self.heard, zookeeper.output());
+            assert!(self.begun.elapsed() < PATIENCE, "{:?}\n{}", self.heard, zookeeper.output());
             match self.next() {
-                Some(said) if said.state == theirs && said.leader == settled.vote.leader => return,
+                Some(said) if said.state == theirs && said.leader == settled.vote.leader => {
+                    return true;
+                }
+                Some(said) if said.round > settled.round => return false,
                 Some(_) => self.tell(id(JVM), ours, settled),
-                // Who looks answers what it is asked; ask it.
+                // It answers those who look.
                 None => self.tell(id(JVM), PeerState::Looking, settled),
             }
         }
     }
+}
+
+fn begin(me: ServerId, last_round: i64, now_ms: u64) -> Election {
+    let voters = Voters::majority([1, 2, 3].map(id).to_vec());
+    let own = Vote::own(me, Zxid::ZERO, Epoch::new(0));
+    Election::begin(me, voters, own, last_round, now_ms)
 }
 
 #[test]
@@ -120,9 +142,8 @@ fn we_are_elected_when_our_id_is_the_larger() {
     let ensemble = Ensemble::new(&[1, 2, 3]);
     let zookeeper = zookeeper(&ensemble, folder.path());
     let mut ours = Looking::new(3, &ensemble);
-    let settled = ours.elect(&zookeeper);
+    let settled = ours.settle(PeerState::Following, &zookeeper);
     assert_eq!(settled.vote.leader, id(3));
-    ours.settle(settled, PeerState::Following, &zookeeper);
     let config = ours.heard.iter().find_map(|said| said.config.clone());
     assert!(config.is_some_and(|text| text.contains("server.3=")), "{:?}", ours.heard);
 }
@@ -134,7 +155,6 @@ fn zookeeper_is_elected_when_its_id_is_the_larger() {
     let mut ours = Looking::new(1, &ensemble);
     // It comes late, and is called until it is there.
     let zookeeper = zookeeper(&ensemble, folder.path());
-    let settled = ours.elect(&zookeeper);
+    let settled = ours.settle(PeerState::Leading, &zookeeper);
     assert_eq!(settled.vote.leader, id(JVM));
-    ours.settle(settled, PeerState::Leading, &zookeeper);
 }
