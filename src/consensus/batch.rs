@@ -171,11 +171,13 @@ impl Batch {
         self.closed.push(session);
     }
 
-    /// Answers an entry, once every transaction so far is taken.
+    /// Answers an entry, once every transaction so far is taken. A learner finds the answer to what
+    /// it forwarded in the transaction itself.
     pub fn answer(&mut self, to: Owner, xid: i32, outcome: Outcome) {
+        let Owner::Connection { reactor, conn } = to else { return };
         let after = range(0, self.txns.len()).end;
-        let answers = &mut self.answers[usize::from(to.reactor.0)];
-        answers.list.push(Answer { conn: to.conn, xid, after, outcome });
+        let answers = &mut self.answers[usize::from(reactor.0)];
+        answers.list.push(Answer { conn, xid, after, outcome });
     }
 
     /// Answers a request with a reply, whose body `body` appends.
@@ -186,7 +188,8 @@ impl Batch {
         err: ErrorCode,
         body: impl FnOnce(&mut Vec<u8>, &Changes),
     ) {
-        let bytes = &mut self.answers[usize::from(to.reactor.0)].bytes;
+        let Owner::Connection { reactor, .. } = to else { return };
+        let bytes = &mut self.answers[usize::from(reactor.0)].bytes;
         let start = bytes.len();
         body(bytes, &self.changes);
         let body = range(start, bytes.len());

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport};
 use crate::consensus::batch::Batch;
 use crate::consensus::handoff::{Entry, Outcome, Published, Submission};
-use crate::consensus::prepare::write::{Prepare, Prepared, Request, Stamp};
+use crate::consensus::prepare::write::{Asker, Prepare, Prepared, Request, Stamp};
 use crate::consensus::reap::Reaper;
 use crate::consensus::sessions::Owner;
 use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
@@ -134,13 +134,14 @@ impl Core {
         moment: Moment,
         log: &mut impl Append,
     ) {
-        let owner = |conn: ConnId| Owner { reactor, conn };
+        let owner = |conn: ConnId| Owner::Connection { reactor, conn };
         let prepare = &mut self.prepare;
         match entry {
             Entry::Write { conn, session, xid, op, identity, body } => {
                 let body = &bytes[body.start as usize..body.end as usize];
                 let from = owner(conn);
-                let request = Request { from, session, xid, op, identity, body };
+                let client = Asker::Numbered(reactor, identity);
+                let request = Request { from, session, xid, op, client, body };
                 self.propose(moment, log, |prepare, stamp, batch| {
                     prepare.write(&request, stamp, batch)
                 });

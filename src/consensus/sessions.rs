@@ -13,12 +13,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::ids::{ConnId, ReactorId, ServerId, SessionId, Zxid};
 use crate::limits::SESSIONS_MAX;
+use crate::zab::step::LinkId;
 
-/// A connection of this server.
+/// Through whom a session speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    pub reactor: ReactorId,
-    pub conn: ConnId,
+pub enum Owner {
+    /// A connection of this server.
+    Connection { reactor: ReactorId, conn: ConnId },
+    /// A learner of this leader, which knows the connection.
+    Learner(LinkId),
 }
 
 /// Why a request of a session is refused.
@@ -329,7 +332,7 @@ mod tests {
     const TICK: u64 = 2_000;
 
     fn owner(slot: u32) -> Owner {
-        Owner { reactor: ReactorId(0), conn: ConnId { slot, tenant: 0 } }
+        Owner::Connection { reactor: ReactorId(0), conn: ConnId { slot, tenant: 0 } }
     }
 
     fn table() -> Sessions {

@@ -9,7 +9,7 @@ use crate::consensus::handoff::{IdentityIndex, Outcome};
 use crate::consensus::identities::Identities;
 use crate::consensus::reap::Reaping;
 use crate::consensus::sessions::{Owner, Refusal, Sessions};
-use crate::ids::{SessionId, Zxid};
+use crate::ids::{ReactorId, SessionId, Zxid};
 use crate::jute::codec;
 use crate::jute::decode::{Cursor, DecodeError};
 use crate::jute::error_code::ErrorCode;
@@ -37,14 +37,23 @@ pub struct Settings {
     pub reaping: Reaping,
 }
 
-/// A write request as a reactor handed it over.
+/// Who asks, as whoever hands a request over says it.
+#[derive(Clone, Copy, Debug)]
+pub enum Asker<'a> {
+    /// A connection of a reactor's, with ids that the reactor has defined.
+    Numbered(ReactorId, IdentityIndex),
+    /// A client of a learner, which sends the ids along.
+    Named(&'a [Id]),
+}
+
+/// A write request as a reactor or a learner handed it over.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub from: Owner,
     pub session: SessionId,
     pub xid: i32,
     pub op: OpCode,
-    pub identity: IdentityIndex,
+    pub client: Asker<'a>,
     /// The record behind the header.
     pub body: &'a [u8],
 }
@@ -204,6 +213,8 @@ impl Prepare {
         let decoded = Record::decode(request.op, request.body);
         let record = match decoded.or_else(|error| refused(request.op, &error)) {
             Ok(record) => record,
+            // A learner is answered by transactions alone.
+            Err(err) if matches!(request.from, Owner::Learner(_)) => Record::Refused(err),
             Err(err) => {
                 batch.reply(request.from, request.xid, err, |_, _| ());
                 return Prepared::Answered;
@@ -328,15 +339,18 @@ impl Prepare {
     /// that acts.
     pub(super) fn writing<'a>(
         &'a mut self,
-        request: Option<&Request<'_>>,
+        request: Option<&Request<'a>>,
         session: SessionId,
         allowed: Result<(), ErrorCode>,
         stamp: Stamp,
         changes: &'a mut Changes,
     ) -> Write<'a> {
         self.record.clear();
-        let ids = request
-            .map_or(&[][..], |request| self.identities.get(request.from.reactor, request.identity));
+        let ids = match request.map(|request| request.client) {
+            None => &[][..],
+            Some(Asker::Named(ids)) => ids,
+            Some(Asker::Numbered(reactor, identity)) => self.identities.get(reactor, identity),
+        };
         Write {
             tree: &mut self.tree,
             acls: &mut self.acls,
