@@ -248,6 +248,10 @@ pub const HISTORY_BYTES_MAX: usize = 64 << 20;
 /// it leaves the leader. The driver stops reading from the link long before.
 pub const LEARNER_PACKETS_WAITING_MAX: usize = 1 << 20;
 
+/// Requests of learners that may wait for a sync of their session at a leader. More: the learner that
+/// sends them is left.
+pub const REQUESTS_BEHIND_SYNCS_MAX: usize = 1 << 16;
+
 /// Syncs that may wait at a leader. Full: the next is refused.
 pub const SYNCS_WAITING_MAX: usize = 1 << 20;
 

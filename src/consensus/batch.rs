@@ -196,6 +196,25 @@ impl Batch {
         self.answer(to, xid, Outcome::Reply { err, body });
     }
 
+    /// Nobody waits for an answer any more.
+    pub fn forget_answers(&mut self) {
+        self.answers = vec![Answers::default(); self.answers.len()];
+    }
+
+    /// Drops the transactions behind `zxid`, and all answers. False: none is left.
+    pub fn cut_behind(&mut self, zxid: Zxid) -> bool {
+        let kept = self.txns.partition_point(|txn| txn.zxid <= zxid);
+        self.txns.truncate(kept);
+        self.changes.effects.truncate(self.txns.last().map_or(0, |txn| txn.effects.end as usize));
+        let closes = |session: &SessionId| {
+            let is_it = |effect: &Effect| matches!(effect, Effect::SessionClosed { session: it } if it == session);
+            self.changes.effects.iter().any(is_it)
+        };
+        self.closed.retain(closes);
+        self.forget_answers();
+        kept > 0
+    }
+
     /// What the reactors get. `through` is the last committed transaction.
     pub fn into_published(self, through: Zxid) -> Published {
         Published {

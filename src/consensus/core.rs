@@ -1,26 +1,33 @@
-//! The consensus core without its thread: takes submissions, prepares them, has `zab` agree, and
-//! gives back batches to publish. No I/O and no clock; `turn` drives it, tests and benchmarks may.
+//! The consensus core without its thread: takes submissions and what peers say, has `zab` agree, and
+//! orders what is to be done about it, such as to publish a batch. No I/O and no clock; `turn` drives
+//! it, tests and benchmarks may. What it does with submissions depends on its role: see `lead` and
+//! `follow`.
 //!
-//! Invariants: a transaction is prepared, logged and proposed in one go, in zxid order. A batch is
+//! Invariants: a transaction is prepared or applied, and logged, in one go, in zxid order. A batch is
 //! published when everything in it is committed, and batches are published in order. An entry that
-//! needs no transaction is answered in its place among those that do.
+//! needs no transaction is answered in its place among those that do. Orders are carried out in
+//! their order.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use thiserror::Error;
 
-use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport};
 use crate::consensus::batch::Batch;
+use crate::consensus::follow::Following;
 use crate::consensus::handoff::{Entry, Outcome, Published, Submission};
-use crate::consensus::prepare::write::{Asker, Prepare, Prepared, Request, Stamp};
+use crate::consensus::lead::Leading;
+use crate::consensus::prepare::write::Prepare;
+use crate::consensus::quorum_messages::{self, PacketError};
 use crate::consensus::reap::Reaper;
-use crate::consensus::sessions::Owner;
-use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
+use crate::consensus::report::Counters;
+use crate::consensus::sessions::{Owner, Sessions};
+use crate::ids::{ReactorId, SessionId, Zxid};
 use crate::jute::decode::Cursor;
-use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
+use crate::jute::quorum::QuorumPacket;
 use crate::tree::{self, Writer};
-use crate::zab::step::{Input, Output, Start, Zab};
+use crate::zab::step::{Input, LinkId, Output, Reign, Service, Start, Violation, Zab};
 
 /// The time at which something is done.
 #[derive(Clone, Copy, Debug)]
@@ -40,33 +47,71 @@ const PREFETCHED: usize = 32;
 pub trait Append: FnMut(Zxid, &[u8]) {}
 impl<F: FnMut(Zxid, &[u8])> Append for F {}
 
-/// The consensus core of one server.
-pub struct Core {
-    prepare: Prepare,
-    zab: Zab,
-    reactors: usize,
-    /// What came since the last `seal`.
-    gathering: Batch,
-    /// Sealed, and not yet committed.
-    waiting: VecDeque<Batch>,
-    outputs: Vec<Output>,
-    expired: Vec<SessionId>,
-    reaper: Reaper,
-    reaped: Vec<String>,
-    counters: Counters,
+/// What is to be done outside of the core.
+#[derive(Debug)]
+pub enum Order {
+    /// Hand this to the reactors. Readers may pin it.
+    Publish(Published),
+    /// Append the leader's transaction to the log.
+    Append(Zxid, Bytes),
+    /// Send a packet on a link of the quorum port.
+    Send { link: LinkId, packet: QuorumPacket },
+    /// Take clients.
+    Serve(Service),
+    /// Close all clients' connections, and take no more.
+    Stop(&'static str),
+    /// One of the agreement's that is about disk, network and election.
+    Zab(Output),
 }
 
-#[derive(Debug, Default)]
-struct Counters {
-    proposals: u64,
-    commits: u64,
-    expired_sessions: u64,
-    update_latency: LatencyReport,
+/// A packet that breaks the protocol. Its link is to be closed, unless an order says so already.
+#[derive(Debug, Error)]
+pub enum LinkFault {
+    #[error(transparent)]
+    Packet(#[from] PacketError),
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    #[error("the leader answered a {0} that nobody asked for")]
+    Unasked(&'static str),
+    #[error("more requests than may wait for their quorum")]
+    TooManyRequests,
+}
+
+/// What this server does for its clients.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// Nothing: it looks for a leader, or learns from it.
+    Idle,
+    Leading(Leading),
+    Following(Following),
+}
+
+/// The consensus core of one server.
+pub struct Core {
+    pub(super) prepare: Prepare,
+    pub(super) zab: Zab,
+    /// Whether this is a standalone server.
+    pub(super) alone: bool,
+    pub(super) role: Role,
+    reactors: usize,
+    /// What came since the last `seal`.
+    pub(super) gathering: Batch,
+    /// Sealed, and not yet committed.
+    waiting: VecDeque<Batch>,
+    /// Everything through this is committed, be it published or not.
+    agreed: Zxid,
+    outputs: Vec<Output>,
+    pub(super) orders: Vec<Order>,
+    pub(super) expired: Vec<SessionId>,
+    pub(super) reaper: Reaper,
+    pub(super) reaped: Vec<String>,
+    pub(super) counters: Counters,
 }
 
 impl Core {
-    /// A core that has recovered `prepare`'s tree and sessions, and begins to lead. Every session
-    /// gets its full timeout from now on.
+    /// A core that has recovered `prepare`'s tree and sessions: all of the log, be it committed or
+    /// not, for nobody is served before it is known to be. A standalone server begins to lead at
+    /// once; a member of an ensemble waits for `Input::Begin`.
     ///
     /// # Panics
     /// When the tree is not at `start.last_logged`.
@@ -74,7 +119,7 @@ impl Core {
         let (newest, logged) = (prepare.tree.newest(), start.last_logged);
         assert!(newest == logged, "the tree is at {newest}, the log at {logged}");
         prepare.tree.publish(newest);
-        prepare.sessions.begin(moment.now_ms);
+        let alone = start.reign == Reign::Continued;
         let settings = prepare.settings();
         let reaper = Reaper::new(settings.reaping, settings.extended_types, moment.now_ms);
         if !settings.extended_types {
@@ -83,19 +128,30 @@ impl Core {
         let mut core = Core {
             prepare,
             zab: Zab::new(start),
+            alone,
+            role: Role::Idle,
             reactors,
             gathering: Batch::new(reactors),
             waiting: VecDeque::new(),
+            agreed: Zxid::ZERO,
             outputs: Vec::new(),
+            orders: Vec::new(),
             expired: Vec::new(),
             reaper,
             reaped: Vec::new(),
             counters: Counters::default(),
         };
-        core.step(moment, Input::Begin);
-        core.outputs.clear();
-        assert!(core.zab.next_zxid().is_some(), "a standalone server leads at once");
+        if alone {
+            core.own_step(moment, Input::Begin);
+            core.orders.clear();
+            assert!(core.zab.next_zxid().is_some(), "a standalone server leads at once");
+        }
         core
+    }
+
+    /// What is to be done, in this order. None of it may be left out.
+    pub fn take_orders(&mut self) -> Vec<Order> {
+        std::mem::take(&mut self.orders)
     }
 
     /// The last committed transaction.
@@ -134,135 +190,23 @@ impl Core {
         moment: Moment,
         log: &mut impl Append,
     ) {
-        let owner = |conn: ConnId| Owner::Connection { reactor, conn };
         let prepare = &mut self.prepare;
         match entry {
-            Entry::Write { conn, session, xid, op, identity, body } => {
-                let body = &bytes[body.start as usize..body.end as usize];
-                let from = owner(conn);
-                let client = Asker::Numbered(reactor, identity);
-                let request = Request { from, session, xid, op, client, body };
-                self.propose(moment, log, |prepare, stamp, batch| {
-                    prepare.write(&request, stamp, batch)
-                });
-            }
-            Entry::OpenSession { conn, timeout_ms } => {
-                self.propose(moment, log, |prepare, stamp, batch| {
-                    prepare.open_session(owner(conn), timeout_ms, stamp, batch)
-                });
-            }
-            Entry::Sync { conn, session, xid } => {
-                self.gathering.note(moment.now_ms);
-                match prepare.allowed(session, owner(conn)) {
-                    Err(ErrorCode::SessionMoved) => {
-                        self.gathering.answer(owner(conn), xid, Outcome::Close);
-                    }
-                    allowed => {
-                        let err = allowed.err().unwrap_or(ErrorCode::Ok);
-                        self.gathering.reply(owner(conn), xid, err, |_, _| ());
-                    }
-                }
-            }
-            Entry::GetEphemerals { conn, session, xid, prefix } => {
-                self.gathering.note(moment.now_ms);
-                let prefix = &bytes[prefix.start as usize..prefix.end as usize];
-                let outcome = match prepare.allowed(session, owner(conn)) {
-                    Err(ErrorCode::SessionMoved) => Outcome::Close,
-                    Err(err) => Outcome::Reply { err, body: 0..0 },
-                    Ok(()) => prepare.list_ephemerals(session, prefix),
-                };
-                self.gathering.answer(owner(conn), xid, outcome);
-            }
-            Entry::RenewSession { conn, session, timeout_ms } => {
-                self.gathering.note(moment.now_ms);
-                let now_ms = moment.now_ms;
-                let outcome = match prepare.sessions.renew(session, timeout_ms, owner(conn), now_ms)
-                {
-                    Ok(before) => {
-                        if let Some(before) = before {
-                            self.gathering.answer(before, 0, Outcome::Close);
-                        }
-                        Outcome::SessionOpened { session, timeout_ms }
-                    }
-                    Err(_) => Outcome::SessionRefused,
-                };
-                self.gathering.answer(owner(conn), 0, outcome);
-            }
-            Entry::WrongPassword { session } => {
-                if let Some(owner) = prepare.sessions.owner(session) {
-                    self.gathering.note(moment.now_ms);
-                    self.gathering.answer(owner, 0, Outcome::Close);
-                }
-            }
-            Entry::Touch { session, ago_ms } => {
-                prepare.sessions.touch(session, moment.now_ms.saturating_sub(u64::from(ago_ms)));
-            }
-            Entry::Disconnected { conn, session } => {
-                prepare.sessions.disconnected(session, owner(conn));
-            }
             Entry::DefineIdentity { index, ids } => prepare.identities.define(reactor, index, ids),
             Entry::ForgetIdentity { index } => prepare.identities.forget(reactor, index),
+            entry => match &self.role {
+                Role::Leading(_) => self.lead(reactor, entry, bytes, moment, log),
+                Role::Following(_) => self.follow(reactor, entry, bytes, moment),
+                Role::Idle => self.turn_away(reactor, entry, moment),
+            },
         }
     }
 
-    /// Prepares one thing with the next zxid, and logs and proposes it if it is a transaction.
-    fn propose(
-        &mut self,
-        moment: Moment,
-        log: &mut impl Append,
-        prepare: impl FnOnce(&mut Prepare, Stamp, &mut Batch) -> Prepared,
-    ) {
-        let zxid = self.zab.next_zxid().expect("entries are taken while leading");
-        let stamp = Stamp { zxid, time_ms: moment.wall_ms, now_ms: moment.now_ms };
+    /// Clients are not served: their connections are being closed, and this one, too.
+    fn turn_away(&mut self, reactor: ReactorId, entry: Entry, moment: Moment) {
+        let Some((conn, xid)) = entry.asks() else { return };
         self.gathering.note(moment.now_ms);
-        match prepare(&mut self.prepare, stamp, &mut self.gathering) {
-            Prepared::Txn => {
-                log(zxid, self.prepare.txn());
-                self.step(moment, Input::Proposed(zxid, Bytes::new()));
-                self.counters.proposals += 1;
-            }
-            Prepared::Answered => {}
-        }
-    }
-
-    /// When `expire` has something to do next, milliseconds of the monotonic clock.
-    pub fn next_expiry_ms(&self) -> Option<u64> {
-        self.prepare.sessions.next_expiry_ms()
-    }
-
-    /// Closes the sessions whose time has run out.
-    pub fn expire(&mut self, moment: Moment, log: &mut impl Append) {
-        let mut expired = std::mem::take(&mut self.expired);
-        self.prepare.sessions.expire(moment.now_ms, &mut expired);
-        for session in expired.drain(..) {
-            tracing::info!(%session, "the session has expired");
-            self.counters.expired_sessions += 1;
-            self.propose(moment, log, |prepare, stamp, batch| {
-                prepare.expire_session(session, stamp, batch);
-                Prepared::Txn
-            });
-        }
-        self.expired = expired;
-    }
-
-    /// When `reap` has something to do next, milliseconds of the monotonic clock.
-    pub fn next_reap_ms(&self) -> u64 {
-        self.reaper.due_ms()
-    }
-
-    /// Goes on with the search for containers and TTL znodes whose time is over, and deletes some
-    /// of those.
-    pub fn reap(&mut self, moment: Moment, log: &mut impl Append) {
-        let mut reaped = std::mem::take(&mut self.reaped);
-        self.reaper.step(&self.prepare.tree, moment.now_ms, moment.wall_ms, &mut reaped);
-        for path in reaped.drain(..) {
-            tracing::debug!(path, "its time is over");
-            self.propose(moment, log, |prepare, stamp, batch| {
-                prepare.reap(&path, stamp, batch);
-                Prepared::Txn
-            });
-        }
-        self.reaped = reaped;
+        self.gathering.answer(Owner::Connection { reactor, conn }, xid, Outcome::Close);
     }
 
     /// Ends the batch that gathers: it is committed with its last transaction. What comes from now
@@ -275,10 +219,17 @@ impl Core {
     }
 
     /// Our log is durable through `zxid`: hands to `publish` the batches that are committed by
-    /// that, in order. Readers may pin them.
-    pub fn durable(&mut self, zxid: Zxid, moment: Moment, publish: impl FnMut(Published)) {
-        self.step(moment, Input::Durable(zxid));
-        self.carry_out(moment, publish);
+    /// that, in order. Readers may pin them. Other orders stay for `take_orders`.
+    pub fn durable(&mut self, zxid: Zxid, moment: Moment, mut publish: impl FnMut(Published)) {
+        self.own_step(moment, Input::Durable(zxid));
+        let mut others = Vec::new();
+        for order in self.orders.drain(..) {
+            match order {
+                Order::Publish(batch) => publish(batch),
+                other => others.push(other),
+            }
+        }
+        self.orders = others;
     }
 
     /// Hands to `publish` what gathered, if it is answers alone and nothing before it is left to
@@ -291,70 +242,148 @@ impl Core {
         }
     }
 
-    fn step(&mut self, moment: Moment, input: Input) {
-        // Nobody but this server takes part: there is no peer that could break the protocol.
+    /// Takes a packet that came in on a link of the quorum port. `log` takes the transactions that
+    /// a learner's request becomes.
+    ///
+    /// # Errors
+    /// When it breaks the protocol.
+    pub fn receive(
+        &mut self,
+        link: LinkId,
+        packet: QuorumPacket,
+        moment: Moment,
+        log: &mut impl Append,
+    ) -> Result<(), LinkFault> {
+        match self.zab.leader_link() {
+            Some(leader) if leader == link => self.hear_leader(link, packet, moment),
+            Some(_) => Ok(()),
+            None => self.hear_learner(link, packet, moment, log),
+        }
+    }
+
+    /// Takes what happened outside.
+    ///
+    /// # Errors
+    /// When a peer broke the protocol.
+    pub fn step(&mut self, moment: Moment, input: Input) -> Result<(), Violation> {
         let stepped = self.zab.step(moment.now_ms, input, &mut self.outputs);
+        let mut outputs = std::mem::take(&mut self.outputs);
+        for output in outputs.drain(..) {
+            self.carry_out(output, moment);
+        }
+        self.outputs = outputs;
+        stepped
+    }
+
+    /// A step of this server's own, which cannot break the protocol.
+    pub(super) fn own_step(&mut self, moment: Moment, input: Input) {
+        let stepped = self.step(moment, input);
         stepped.unwrap_or_else(|violation| panic!("our own step broke the protocol: {violation}"));
     }
 
-    fn carry_out(&mut self, moment: Moment, mut publish: impl FnMut(Published)) {
-        let mut outputs = std::mem::take(&mut self.outputs);
-        for output in outputs.drain(..) {
-            match output {
-                Output::CommitThrough(zxid) => self.commit(zxid, moment, &mut publish),
-                other => unreachable!("a standalone server has nobody to agree with: {other:?}"),
-            }
-        }
-        self.outputs = outputs;
+    /// A snapshot of the leader's takes the place of all that is here. `Input::SnapshotInstalled`
+    /// follows. Readers of the old tree see no more of what happens.
+    pub fn replace(&mut self, tree: Writer, sessions: Sessions) {
+        assert!(matches!(self.role, Role::Idle), "nobody is served while a snapshot is taken in");
+        (self.prepare.tree, self.prepare.sessions) = (tree, sessions);
+        self.gathering = Batch::new(self.reactors);
+        self.waiting.clear();
     }
 
-    fn commit(&mut self, zxid: Zxid, moment: Moment, publish: &mut impl FnMut(Published)) {
-        while self.waiting.front().and_then(Batch::through).is_some_and(|last| last <= zxid) {
+    fn carry_out(&mut self, output: Output, moment: Moment) {
+        match output {
+            Output::CommitThrough(zxid) => self.commit(zxid, moment),
+            Output::Append(zxid, txn) => {
+                self.append(&txn, moment);
+                self.orders.push(Order::Append(zxid, txn));
+            }
+            Output::Send { link, packet } => {
+                let packet = quorum_messages::carry(packet);
+                self.orders.push(Order::Send { link, packet });
+            }
+            Output::AnswerPing { link, zxid } => {
+                let packet = match &mut self.role {
+                    Role::Following(following) => following.pong(zxid),
+                    _ => quorum_messages::pong(zxid, std::iter::empty()),
+                };
+                self.orders.push(Order::Send { link, packet });
+            }
+            Output::Synced(token) => self.synced(token, moment),
+            Output::Serve(service) => {
+                self.serve(service, moment);
+                self.orders.push(Order::Serve(service));
+            }
+            Output::Stop(reason) => {
+                self.stop();
+                self.orders.push(Order::Stop(reason));
+            }
+            Output::Truncate(zxid) => {
+                self.truncate(zxid);
+                self.orders.push(Order::Zab(output));
+            }
+            other => self.orders.push(Order::Zab(other)),
+        }
+    }
+
+    fn serve(&mut self, service: Service, moment: Moment) {
+        self.role = match service {
+            Service::Leading { .. } => {
+                // It is not the clients' fault that nobody heard their pings.
+                self.prepare.sessions.begin(moment.now_ms);
+                Role::Leading(Leading::default())
+            }
+            Service::Following { .. } | Service::Observing { .. } => {
+                Role::Following(Following::default())
+            }
+        };
+    }
+
+    /// The clients are gone, and with them all who wait for an answer. What they asked for may
+    /// still be committed, by whoever leads next.
+    fn stop(&mut self) {
+        self.role = Role::Idle;
+        self.prepare.sessions.forget_owners();
+        self.seal();
+        self.gathering = Batch::new(self.reactors);
+        for batch in &mut self.waiting {
+            batch.forget_answers();
+        }
+    }
+
+    /// What is behind `zxid` is not the leader's. What is published of it cannot be taken back:
+    /// then the state is to be recovered from disk, as of `zxid`, and to `replace` this one.
+    fn truncate(&mut self, zxid: Zxid) {
+        self.seal();
+        while let Some(last) = self.waiting.back_mut()
+            && !last.cut_behind(zxid)
+        {
+            self.waiting.pop_back();
+        }
+        if zxid >= self.committed() {
+            self.prepare.tree.take_back_after(zxid);
+            self.prepare.sessions.take_back_after(zxid);
+        }
+    }
+
+    /// Publishes what is committed. A batch goes as a whole: the rest of it will be committed soon
+    /// after.
+    fn commit(&mut self, zxid: Zxid, moment: Moment) {
+        self.agreed = self.agreed.max(zxid);
+        if self.waiting.back().and_then(Batch::through).is_none_or(|last| last < zxid) {
+            // A quorum was faster than our own disk.
+            self.seal();
+        }
+        while self.waiting.front().and_then(Batch::through).is_some_and(|last| last <= self.agreed)
+        {
             let Some(batch) = self.waiting.pop_front() else { break };
             for session in batch.closed() {
                 self.prepare.sessions.closed(*session);
             }
             let through = batch.through().expect("a sealed batch has transactions");
+            self.prepare.sessions.committed(through);
             self.prepare.tree.publish(through);
             self.counters.commit(&batch, moment);
-            publish(batch.into_published(through));
-        }
-    }
-
-    /// Answers a question of the housekeeping thread. What the log and the snapshots know about
-    /// themselves is in `log`.
-    pub fn answer(&mut self, ask: ConsensusAsk, log: ConsensusReport, moment: Moment) {
-        match ask {
-            ConsensusAsk::ResetServerStats => self.counters = Counters::default(),
-            ConsensusAsk::Report { ephemerals, to } => {
-                // Whoever asked may have given up meanwhile.
-                let _ = to.try_send(self.report(ephemerals, log, moment));
-            }
-        }
-    }
-
-    fn report(&self, ephemerals: bool, log: ConsensusReport, moment: Moment) -> ConsensusReport {
-        let (tree, sessions) = (&self.prepare.tree, &self.prepare.sessions);
-        let counts = tree.counts();
-        let since_1970 = moment.wall_ms.saturating_sub_unsigned(moment.now_ms);
-        let wall = |ms: u64| since_1970.saturating_add_unsigned(ms).max(0) as u64;
-        let paths = ephemerals.then(|| {
-            tree.ephemeral_sessions().map(|session| (session, tree.ephemerals(session).collect()))
-        });
-        ConsensusReport {
-            last_committed: self.committed(),
-            znodes: counts.znodes,
-            ephemerals: counts.ephemerals,
-            approximate_data_bytes: counts.approximate_data_bytes,
-            sessions: sessions.len() as u64,
-            session_expiries: sessions.expiries().map(|(id, ms)| (id, wall(ms))).collect(),
-            ephemeral_paths: paths.into_iter().flatten().collect(),
-            outstanding: self.outstanding() as u64,
-            proposals: self.counters.proposals,
-            commits: self.counters.commits,
-            expired_sessions: self.counters.expired_sessions,
-            update_latency: self.counters.update_latency,
-            ..log
+            self.orders.push(Order::Publish(batch.into_published(through)));
         }
     }
 }
@@ -380,50 +409,5 @@ fn path_of<'b>(entry: &Entry, bytes: &'b [u8]) -> Option<&'b str> {
             Cursor::new(&bytes[body.start as usize..body.end as usize]).str("path").ok()
         }
         _ => None,
-    }
-}
-
-impl Counters {
-    /// Counts a committed batch. Each of its transactions is taken to have waited as long as the
-    /// first.
-    fn commit(&mut self, batch: &Batch, moment: Moment) {
-        let txns = batch.txns() as u64;
-        self.commits += txns;
-        // As in ZooKeeper, where a request of the server's own has no connection to be timed for.
-        let asked = batch.asked() as u64;
-        if asked > 0 {
-            let waited = moment.now_ms.saturating_sub(batch.began_ms().unwrap_or(moment.now_ms));
-            note(&mut self.update_latency, waited as f64, asked);
-        }
-    }
-}
-
-/// Adds `count` durations of `ms` milliseconds each.
-pub(super) fn note(latency: &mut LatencyReport, ms: f64, count: u64) {
-    let whole = ms as u64;
-    latency.min_ms = if latency.count == 0 { whole } else { latency.min_ms.min(whole) };
-    latency.max_ms = latency.max_ms.max(whole);
-    latency.total_ms += ms * count as f64;
-    latency.count += count;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_no_client_asked_for_is_committed_but_not_timed() {
-        let moment = Moment { now_ms: 107, wall_ms: 0 };
-        let mut counters = Counters::default();
-        let mut batch = Batch::new(1);
-        batch.note(100);
-        batch.end_txn_unasked(Zxid::from_bits(1));
-        counters.commit(&batch, moment);
-        assert_eq!((counters.commits, counters.update_latency.count), (1, 0));
-        batch.end_txn(Zxid::from_bits(2));
-        counters.commit(&batch, moment);
-        let latency = counters.update_latency;
-        assert_eq!((counters.commits, latency.count), (3, 1));
-        assert_eq!((latency.min_ms, latency.max_ms), (7, 7));
     }
 }

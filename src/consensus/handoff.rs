@@ -64,6 +64,23 @@ pub enum Entry {
     ForgetIdentity { index: IdentityIndex },
 }
 
+impl Entry {
+    /// The connection that waits for an answer, and the xid of its request.
+    pub fn asks(&self) -> Option<(ConnId, i32)> {
+        match *self {
+            Entry::Write { conn, xid, .. }
+            | Entry::Sync { conn, xid, .. }
+            | Entry::GetEphemerals { conn, xid, .. } => Some((conn, xid)),
+            Entry::OpenSession { conn, .. } | Entry::RenewSession { conn, .. } => Some((conn, 0)),
+            Entry::WrongPassword { .. }
+            | Entry::Touch { .. }
+            | Entry::Disconnected { .. }
+            | Entry::DefineIdentity { .. }
+            | Entry::ForgetIdentity { .. } => None,
+        }
+    }
+}
+
 /// A set of authentication ids that connections of one reactor share. Interned, so that a write
 /// need not carry them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

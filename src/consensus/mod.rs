@@ -3,14 +3,19 @@
 
 pub mod batch;
 pub mod core;
+pub mod follow;
+pub mod forwarded;
 pub mod handoff;
 pub mod identities;
+pub mod lead;
 pub mod message;
 pub mod prepare;
 pub mod publish;
+pub mod quorum_messages;
 pub mod reap;
 pub mod recovery;
 pub mod replay;
+pub mod report;
 pub mod sessions;
 pub mod snapshots;
 pub mod turn;

@@ -9,7 +9,7 @@
 //! A session is known from the moment its createSession is prepared, *closing* from the moment its
 //! closeSession is, and gone when that is committed. Times are milliseconds of a monotonic clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::ids::{ConnId, ReactorId, ServerId, SessionId, Zxid};
 use crate::limits::SESSIONS_MAX;
@@ -51,12 +51,23 @@ struct Session {
     entry_ms: u64,
 }
 
+/// What a transaction did to a session, to be undone.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Opened(SessionId),
+    /// It is opened again; this is what its timeout was.
+    OpenedAgain(SessionId, i32),
+    Closing(SessionId),
+}
+
 /// All sessions.
 #[derive(Debug)]
 pub struct Sessions {
     table: HashMap<SessionId, Session>,
     /// By the millisecond at which the bucket expires.
     buckets: BTreeMap<u64, Vec<SessionId>>,
+    /// What transactions that are not committed have changed, oldest first.
+    changes: VecDeque<(Zxid, Change)>,
     tick_ms: u64,
     next_id: i64,
 }
@@ -72,7 +83,8 @@ impl Sessions {
         if next_id == i64::MIN {
             next_id += 1;
         }
-        Sessions { table: HashMap::new(), buckets: BTreeMap::new(), tick_ms, next_id }
+        let (table, buckets, changes) = (HashMap::new(), BTreeMap::new(), VecDeque::new());
+        Sessions { table, buckets, changes, tick_ms, next_id }
     }
 
     /// Sessions that are open or closing.
@@ -136,9 +148,14 @@ impl Sessions {
         }
     }
 
+    /// Whether one more session may be opened.
+    pub fn has_room(&self) -> bool {
+        self.table.len() < SESSIONS_MAX
+    }
+
     /// An id for a new session, or `None` when the table is full.
     pub fn new_id(&mut self) -> Option<SessionId> {
-        if self.table.len() >= SESSIONS_MAX {
+        if !self.has_room() {
             return None;
         }
         loop {
@@ -151,7 +168,8 @@ impl Sessions {
         }
     }
 
-    /// Opens a session; its createSession is the transaction `opened_at`.
+    /// Opens a session; its createSession is the transaction `opened_at`. Nobody has it yet, if
+    /// that came from the leader for a client of another server.
     ///
     /// # Panics
     /// When there is a session of this id.
@@ -159,14 +177,54 @@ impl Sessions {
         &mut self,
         id: SessionId,
         timeout_ms: i32,
-        owner: Owner,
+        owner: Option<Owner>,
         opened_at: Zxid,
         now_ms: u64,
     ) {
         assert!(!self.table.contains_key(&id), "session {id} opened twice");
-        self.insert(id, timeout_ms, Some(owner), opened_at);
+        self.insert(id, timeout_ms, owner, opened_at);
+        self.changes.push_back((opened_at, Change::Opened(id)));
         let bucket_ms = bucket(now_ms, timeout_ms, self.tick_ms);
         self.put(id, bucket_ms);
+    }
+
+    /// Whether there is such a session, open or closing.
+    pub fn has(&self, id: SessionId) -> bool {
+        self.table.contains_key(&id)
+    }
+
+    /// What was negotiated for the session with the connection that has it.
+    pub fn timeout_ms(&self, id: SessionId) -> Option<i32> {
+        self.table.get(&id).map(|session| session.timeout_ms)
+    }
+
+    /// Undoes what transactions after `zxid` did, none of which is committed.
+    pub fn take_back_after(&mut self, zxid: Zxid) {
+        let kept = self.changes.partition_point(|(at, _)| *at <= zxid);
+        for (_, change) in self.changes.split_off(kept).into_iter().rev() {
+            match change {
+                Change::Opened(id) => drop(self.table.remove(&id)),
+                Change::OpenedAgain(id, timeout_ms) => {
+                    let session = self.table.get_mut(&id).expect("it is closed when committed");
+                    session.logged_timeout_ms = timeout_ms;
+                }
+                Change::Closing(id) => {
+                    self.table.get_mut(&id).expect("it is closed when committed").closing = false;
+                }
+            }
+        }
+    }
+
+    /// Everything through `zxid` is committed: it will not be undone.
+    pub fn committed(&mut self, zxid: Zxid) {
+        self.changes.drain(..self.changes.partition_point(|(at, _)| *at <= zxid));
+    }
+
+    /// This server's role is over: nobody has any session here.
+    pub fn forget_owners(&mut self) {
+        for session in self.table.values_mut() {
+            session.owner = None;
+        }
     }
 
     /// A client came back on the connection `owner`, with a newly negotiated timeout. Returns the
@@ -192,13 +250,15 @@ impl Sessions {
         Ok(before.filter(|before| *before != owner))
     }
 
-    /// A createSession of a session that is open: its timeout after the next restart.
+    /// A createSession, the transaction `zxid`, of a session that is open: its timeout after the
+    /// next restart.
     ///
     /// # Panics
     /// When there is no such session.
-    pub fn log_again(&mut self, id: SessionId, timeout_ms: i32) {
+    pub fn log_again(&mut self, id: SessionId, timeout_ms: i32, zxid: Zxid) {
         let session = self.table.get_mut(&id).expect("only open sessions are created again");
-        session.logged_timeout_ms = timeout_ms;
+        let before = std::mem::replace(&mut session.logged_timeout_ms, timeout_ms);
+        self.changes.push_back((zxid, Change::OpenedAgain(id, before)));
     }
 
     /// The connection that has the session.
@@ -247,12 +307,13 @@ impl Sessions {
         }
     }
 
-    /// A closeSession of it is prepared: it takes no more writes. False: there is no such session,
-    /// or one is prepared already.
-    pub fn close(&mut self, id: SessionId) -> bool {
+    /// A closeSession of it, the transaction `zxid`, is prepared: it takes no more writes. False:
+    /// there is no such session, or one is prepared already.
+    pub fn close(&mut self, id: SessionId, zxid: Zxid) -> bool {
         match self.table.get_mut(&id) {
             Some(session) if !session.closing => {
                 session.closing = true;
+                self.changes.push_back((zxid, Change::Closing(id)));
                 true
             }
             _ => false,
@@ -341,7 +402,7 @@ mod tests {
 
     fn opened(sessions: &mut Sessions, timeout_ms: i32, now_ms: u64) -> SessionId {
         let id = sessions.new_id().unwrap();
-        sessions.open(id, timeout_ms, owner(1), Zxid::from_bits(1), now_ms);
+        sessions.open(id, timeout_ms, Some(owner(1)), Zxid::from_bits(1), now_ms);
         id
     }
 
@@ -349,7 +410,7 @@ mod tests {
         let mut expired = Vec::new();
         sessions.expire(now_ms, &mut expired);
         for id in &expired {
-            assert!(sessions.close(*id), "{id} expired twice");
+            assert!(sessions.close(*id, Zxid::from_bits(2)), "{id} expired twice");
         }
         expired
     }
@@ -442,8 +503,8 @@ mod tests {
         sessions.disconnected(id, owner(1));
         assert_eq!(sessions.check(id, owner(2)), Ok(()));
         assert_eq!(sessions.check(id, owner(1)), Err(Refusal::Moved));
-        assert!(sessions.close(id));
-        assert!(!sessions.close(id));
+        assert!(sessions.close(id, Zxid::from_bits(2)));
+        assert!(!sessions.close(id, Zxid::from_bits(2)));
         assert_eq!(sessions.check(id, owner(2)), Err(Refusal::Closing));
         assert_eq!(sessions.renew(id, 1, owner(2), 0), Err(Refusal::Closing));
         sessions.closed(id);
@@ -458,11 +519,34 @@ mod tests {
         sessions.restore(old, 30_000);
         sessions.begin(0);
         let new = sessions.new_id().unwrap();
-        sessions.open(new, 10_000, owner(1), Zxid::from_bits(5), 0);
+        sessions.open(new, 10_000, Some(owner(1)), Zxid::from_bits(5), 0);
         sessions.renew(old, 4_000, owner(2), 0).unwrap();
-        sessions.close(old);
+        sessions.close(old, Zxid::from_bits(6));
         assert_eq!(sessions.as_of(Zxid::from_bits(4)), [(old, 30_000)]);
         sessions.closed(old);
         assert_eq!(sessions.as_of(Zxid::from_bits(5)), [(new, 10_000)]);
+    }
+
+    #[test]
+    fn what_was_never_committed_is_undone() {
+        let mut sessions = table();
+        let at = Zxid::from_bits;
+        let kept = SessionId::from_bits(7);
+        sessions.restore(kept, 30_000);
+        sessions.begin(0);
+        let early = sessions.new_id().unwrap();
+        sessions.open(early, 10_000, Some(owner(1)), at(5), 0);
+        let late = sessions.new_id().unwrap();
+        sessions.open(late, 10_000, None, at(6), 0);
+        sessions.log_again(kept, 4_000, at(7));
+        assert!(sessions.close(kept, at(8)));
+        sessions.take_back_after(at(5));
+        assert_eq!(sessions.as_of(at(9)), [(kept, 30_000), (early, 10_000)]);
+        assert_eq!(sessions.check(kept, owner(2)), Ok(()), "it is not closing any more");
+        // What is committed stays.
+        assert!(sessions.close(early, at(6)));
+        sessions.committed(at(6));
+        sessions.take_back_after(at(5));
+        assert_eq!(sessions.check(early, owner(1)), Err(Refusal::Closing));
     }
 }

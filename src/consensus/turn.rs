@@ -13,11 +13,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport};
-use crate::consensus::core::{Core, Moment, note};
+use crate::consensus::core::{Core, Moment};
 use crate::consensus::handoff::Submission;
 use crate::consensus::message::ConsensusMessage;
 use crate::consensus::prepare::write::{Prepare, Settings};
 use crate::consensus::publish::Publisher;
+use crate::consensus::report::note;
 use crate::consensus::sessions::Sessions;
 use crate::consensus::snapshots::{RequestSnapshot, SnapshotPolicy, SnapshotRequest, Snapshots};
 use crate::ids::ServerId;

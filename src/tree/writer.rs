@@ -168,6 +168,40 @@ impl Writer {
         Ok(())
     }
 
+    /// A create of a znode that is there, for a snapshot of another server held parts of what comes
+    /// behind it: gives it the ACL, and its parent the counts, that the create would have given
+    /// (zookeeper-formats 5.4).
+    pub fn created_before(&mut self, path: &str, acl: AclId, parent_cversion: Option<i32>) {
+        let zxid = self.current();
+        if let Some(node) = self.history.find(path)
+            && node.newest().acl() != acl.number()
+        {
+            let aversion = node.newest().aversion();
+            let done = self.set_acl(path, acl, aversion);
+            done.expect("the znode is there");
+        }
+        let Some(parent) = split(path).ok().and_then(|(parent, _)| self.history.find(parent))
+        else {
+            return;
+        };
+        let counts = parent.newest_counts();
+        if let Some(cversion) = parent_cversion.filter(|given| *given > counts.cversion) {
+            let counts = ChildCounts { pzxid: zxid, cversion, ..counts };
+            self.history.push_counts(parent, zxid, counts);
+        }
+    }
+
+    /// A delete of a znode that is not there any more, for the same reason: its parent has changed.
+    pub fn deleted_before(&mut self, path: &str) {
+        let zxid = self.current();
+        let parent = split(path).ok().and_then(|(parent, _)| self.history.find(parent));
+        if let Some(parent) = parent {
+            let counts = parent.newest_counts();
+            let counts = ChildCounts { pzxid: counts.pzxid.max(zxid), ..counts };
+            self.history.push_counts(parent, zxid, counts);
+        }
+    }
+
     /// Deletes a znode.
     ///
     /// # Errors

@@ -370,6 +370,14 @@ impl Zab {
         matches!(&self.role, Role::Learning(_, learner) if learner.is_blocked())
     }
 
+    /// The link to the leader, while this server learns from one.
+    pub fn leader_link(&self) -> Option<LinkId> {
+        match &self.role {
+            Role::Learning(_, learner) => learner.link(),
+            _ => None,
+        }
+    }
+
     /// The last transaction that is known to be committed.
     pub fn committed(&self) -> Zxid {
         self.own.history.committed()

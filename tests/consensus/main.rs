@@ -2,6 +2,7 @@
 //! hands them over, and what comes out is what it would get.
 
 mod containers;
+mod ensemble;
 mod golden;
 mod precedence;
 mod properties;

@@ -64,6 +64,13 @@ impl Server {
         Server { core, registry, log: Vec::new(), now_ms, wall_ms }
     }
 
+    /// A new server whose first transaction follows `zxid`, at this time of day.
+    pub fn beginning_at(zxid: Zxid, wall_ms: i64) -> Server {
+        let mut state = State::new(ServerId::STANDALONE, TICK_MS);
+        state.begin(zxid, 0);
+        Server { wall_ms, ..Server::recovered(state) }
+    }
+
     /// The server that the log of this one makes after a restart.
     pub fn restarted(&self) -> Server {
         let mut state = State::new(ServerId::STANDALONE, TICK_MS);
@@ -200,17 +207,22 @@ impl Server {
 
     /// All that is committed.
     pub fn image(&self) -> Image {
-        let mut reader = self.registry.reader();
-        reader.hold_newest();
-        let mut walk = reader.walk();
-        let mut image = Vec::new();
-        while let Some((path, node)) = walk.next() {
-            let data = node.data().map(<[u8]>::to_vec);
-            image.push((path.to_owned(), data, node.stored(), node.acl().to_vec()));
-        }
-        image.sort_by(|a, b| a.0.cmp(&b.0));
-        image
+        image(&self.registry)
     }
+}
+
+/// All that is committed in a tree.
+pub fn image(registry: &Registry) -> Image {
+    let mut reader = registry.reader();
+    reader.hold_newest();
+    let mut walk = reader.walk();
+    let mut image = Vec::new();
+    while let Some((path, node)) = walk.next() {
+        let data = node.data().map(<[u8]>::to_vec);
+        image.push((path.to_owned(), data, node.stored(), node.acl().to_vec()));
+    }
+    image.sort_by(|a, b| a.0.cmp(&b.0));
+    image
 }
 
 /// A published effect, readable: `+path`, `-path`, `=path`, or `x` for a session's end.

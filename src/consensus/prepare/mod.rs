@@ -7,6 +7,7 @@
 //! is answered with the same one. Called by `core` alone.
 
 pub mod acls;
+pub mod apply;
 pub mod change;
 pub mod create;
 pub mod multi;

@@ -92,7 +92,7 @@ impl Write<'_> {
     }
 }
 
-fn append_result(body: &mut Vec<u8>, changes: &Changes, done: &Done) {
+pub(super) fn append_result(body: &mut Vec<u8>, changes: &Changes, done: &Done) {
     match done {
         Done::Created { op: OpCode::CREATE, path, .. } => {
             reply::multi_create(body, changes.path(path));

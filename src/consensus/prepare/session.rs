@@ -4,6 +4,7 @@ use crate::consensus::batch::Batch;
 use crate::consensus::handoff::Outcome;
 use crate::consensus::sessions::Owner;
 use crate::ids::SessionId;
+use crate::jute::decode::Cursor;
 use crate::jute::error_code::ErrorCode;
 use crate::jute::opcode::OpCode;
 use crate::jute::{reply, txn};
@@ -24,12 +25,39 @@ impl Prepare {
             batch.answer(owner, 0, Outcome::Close);
             return Prepared::Answered;
         };
-        self.sessions.open(session, timeout_ms, owner, stamp.zxid, stamp.now_ms);
+        self.sessions.open(session, timeout_ms, Some(owner), stamp.zxid, stamp.now_ms);
         self.tree.begin(stamp.zxid, stamp.time_ms);
         self.begin_txn(session, 0, OpCode::CREATE_SESSION, stamp);
         txn::encode_create_session(&mut self.txn, timeout_ms);
         batch.end_txn(stamp.zxid);
         batch.answer(owner, 0, Outcome::SessionOpened { session, timeout_ms });
+        Prepared::Txn
+    }
+
+    /// Opens a session for a client of a learner, which has chosen the id.
+    pub fn open_learners_session(
+        &mut self,
+        owner: Owner,
+        session: SessionId,
+        xid: i32,
+        body: &[u8],
+        stamp: Stamp,
+        batch: &mut Batch,
+    ) -> Prepared {
+        let timeout_ms = Cursor::new(body).int("timeOut");
+        self.tree.begin(stamp.zxid, stamp.time_ms);
+        match timeout_ms {
+            Ok(timeout_ms) if self.sessions.has_room() => {
+                self.sessions.open(session, timeout_ms, Some(owner), stamp.zxid, stamp.now_ms);
+                self.begin_txn(session, xid, OpCode::CREATE_SESSION, stamp);
+                txn::encode_create_session(&mut self.txn, timeout_ms);
+            }
+            _ => {
+                self.begin_txn(session, xid, OpCode::ERROR, stamp);
+                txn::encode_error(&mut self.txn, ErrorCode::SystemError.code());
+            }
+        }
+        batch.end_txn(stamp.zxid);
         Prepared::Txn
     }
 
@@ -52,7 +80,7 @@ impl Prepare {
             Ok(timeout_ms) => timeout_ms,
             Err(err) => return self.refuse(request, err, stamp, batch),
         };
-        self.sessions.log_again(request.session, timeout_ms);
+        self.sessions.log_again(request.session, timeout_ms, stamp.zxid);
         self.begin_txn(request.session, request.xid, OpCode::CREATE_SESSION, stamp);
         txn::encode_create_session(&mut self.txn, timeout_ms);
         batch.end_txn(stamp.zxid);
@@ -94,9 +122,19 @@ impl Prepare {
         batch.answer(from, xid, outcome);
     }
 
-    /// What getEphemerals is answered: the paths of the session's ephemerals that begin with
-    /// `prefix`.
-    pub fn list_ephemerals(&self, session: SessionId, prefix: &[u8]) -> Outcome {
+    /// What getEphemerals is answered, if the session may ask through `from`: the paths of its
+    /// ephemerals that begin with `prefix`.
+    pub fn ephemerals_outcome(
+        &mut self,
+        session: SessionId,
+        from: Owner,
+        prefix: &[u8],
+    ) -> Outcome {
+        match self.allowed(session, from) {
+            Err(ErrorCode::SessionMoved) => return Outcome::Close,
+            Err(err) => return Outcome::Reply { err, body: 0..0 },
+            Ok(()) => {}
+        }
         let mut body = vec![0; 4];
         let mut count = 0_i32;
         for path in self.tree.ephemerals(session) {
@@ -115,7 +153,7 @@ impl Prepare {
 
     /// Prepares a closeSession: the session takes no more writes, its ephemerals vanish.
     fn end_session(&mut self, session: SessionId, xid: i32, stamp: Stamp, batch: &mut Batch) {
-        let closing = self.sessions.close(session);
+        let closing = self.sessions.close(session, stamp.zxid);
         assert!(closing, "session {session} is closed twice");
         let paths: Vec<String> = self.tree.ephemerals(session).collect();
         self.tree.begin(stamp.zxid, stamp.time_ms);

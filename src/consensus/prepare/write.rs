@@ -369,6 +369,18 @@ impl Prepare {
     }
 }
 
+/// What a request is answered that no leader needs to see, for it cannot be decoded.
+pub fn undecodable(op: OpCode, body: &[u8]) -> Option<ErrorCode> {
+    if op == OpCode::CLOSE_SESSION {
+        return None;
+    }
+    let decoded = Record::decode(op, body).or_else(|error| refused(op, &error));
+    match decoded {
+        Ok(Record::Refused(err)) | Err(err) => Some(err),
+        Ok(_) => None,
+    }
+}
+
 /// What ZooKeeper makes of a request of type `op` that cannot be decoded.
 ///
 /// # Errors
@@ -398,7 +410,7 @@ fn refused<'a>(op: OpCode, error: &DecodeError) -> Result<Record<'a>, ErrorCode>
 }
 
 /// The body of the reply to an operation that stood alone.
-fn append_result(body: &mut Vec<u8>, changes: &Changes, done: &Done) {
+pub(super) fn append_result(body: &mut Vec<u8>, changes: &Changes, done: &Done) {
     match done {
         Done::Created { op, path, stat } => {
             reply::string(body, changes.path(path));
