@@ -74,7 +74,7 @@ pub struct Arguments {
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub duration: Duration,
     /// Load before each round's measurement that is not measured (default 2s; of the delete
-    /// workload 0s).
+    /// and storm workloads 0s).
     #[arg(long, value_parser = duration)]
     pub warm_up: Option<Duration>,
     /// Rounds (default 1; of compare, with each side, 5); each has connections of its own. The
@@ -144,6 +144,10 @@ pub enum WorkloadKind {
     /// Watch events: one connection sets a znode that all others watch, each with one watch that it
     /// sets again; the next set leaves when all have theirs.
     Watch,
+    /// Opening a session and closing it again, over and over, --connections at a time.
+    Session,
+    /// Opening --connections sessions at once; a round ends when all are open.
+    Storm,
     /// get and set, by --read-share.
     Mixed,
     /// What RaftKeeper publishes figures of: create 1 %, set 8 %, get 45 %, list of 100 children
@@ -161,6 +165,8 @@ impl WorkloadKind {
             WorkloadKind::Exists => "exists",
             WorkloadKind::Children => "children",
             WorkloadKind::Watch => "watch",
+            WorkloadKind::Session => "session",
+            WorkloadKind::Storm => "storm",
             WorkloadKind::Mixed => "mixed",
             WorkloadKind::Delete => "delete",
             WorkloadKind::Cycle => "cycle",
@@ -172,12 +178,17 @@ impl WorkloadKind {
     /// Whether it works on the keys that the set-up made.
     pub fn uses_keys(self) -> bool {
         use WorkloadKind::{Children, Create, Cycle};
-        !matches!(self, Create | Cycle | Children)
+        !matches!(self, Create | Cycle | Children) && !self.opens_sessions()
     }
 
     /// Whether it draws its keys by a distribution.
     pub fn draws_keys(self) -> bool {
         self.uses_keys() && !self.deletes_keys() && self != WorkloadKind::Watch
+    }
+
+    /// Whether it is about sessions, and asks for nothing in them.
+    pub fn opens_sessions(self) -> bool {
+        matches!(self, WorkloadKind::Session | WorkloadKind::Storm)
     }
 
     /// Whether it makes znodes.
@@ -291,8 +302,8 @@ pub enum ArgumentError {
     TooManyInFlight { connections: u32, in_flight: u32 },
     #[error("{option} belongs to --workload {workload}")]
     NotOfThisWorkload { option: &'static str, workload: &'static str },
-    #[error("{option} does not go with --workload watch")]
-    NotOfWatch { option: &'static str },
+    #[error("{option} does not go with --workload {workload}")]
+    DoesNotGo { option: &'static str, workload: &'static str },
     #[error("--workload watch needs two connections: one writes, the others watch")]
     NobodyWatches,
     #[error("--distribution belongs to workloads that draw keys, which {workload} does not")]
@@ -334,7 +345,6 @@ impl Arguments {
         }
         let servers = servers.iter().map(|name| resolve(name)).collect::<Result<_, _>>()?;
         let (driver, refused) = Driver::choose(self.driver).map_err(ArgumentError::Ring)?;
-        let deletes = self.workload.deletes_keys();
         let raftkeeper = self.workload == WorkloadKind::Raftkeeper;
         let (exponent, multi_size) = (self.exponent(), self.multi_size());
         let in_flight = self.in_flight();
@@ -350,7 +360,10 @@ impl Arguments {
             driver,
             ring_refused: refused.map(|error| error.to_string()),
             duration: self.duration,
-            warm_up: self.warm_up.unwrap_or(if deletes { Duration::ZERO } else { WARM_UP }),
+            warm_up: self.warm_up.unwrap_or(match self.workload {
+                WorkloadKind::Delete | WorkloadKind::Storm => Duration::ZERO,
+                _ => WARM_UP,
+            }),
             rounds: self.rounds.unwrap_or(1),
             keys: self.keys.unwrap_or(match self.workload {
                 WorkloadKind::Delete => 100_000,
@@ -398,7 +411,7 @@ impl Arguments {
 
     /// Options that only some workloads have.
     fn check_workload(&self) -> Result<(), ArgumentError> {
-        use WorkloadKind::{Children, Create, Mixed, Multi, Raftkeeper, Watch};
+        use WorkloadKind::{Children, Create, Mixed, Multi, Raftkeeper, Storm, Watch};
         let belongs: [(&str, bool, &[WorkloadKind]); 5] = [
             ("--read-share", self.read_share.is_some(), &[Mixed]),
             ("--children", self.children.is_some(), &[Children, Raftkeeper]),
@@ -412,19 +425,21 @@ impl Arguments {
                 return Err(ArgumentError::NotOfThisWorkload { option, workload });
             }
         }
-        if self.workload == Watch {
+        if self.workload == Watch || self.workload.opens_sessions() {
+            let workload = self.workload.name();
             for (option, given) in [
                 ("--rate", self.rate.is_some()),
                 ("--in-flight", self.in_flight.is_some()),
                 ("--keys", self.keys.is_some()),
+                ("--warm-up", self.workload == Storm && self.warm_up.is_some()),
             ] {
                 if given {
-                    return Err(ArgumentError::NotOfWatch { option });
+                    return Err(ArgumentError::DoesNotGo { option, workload });
                 }
             }
-            if self.connections < 2 {
-                return Err(ArgumentError::NobodyWatches);
-            }
+        }
+        if self.workload == Watch && self.connections < 2 {
+            return Err(ArgumentError::NobodyWatches);
         }
         if self.distribution == DistributionKind::Zipf && !self.workload.draws_keys() {
             return Err(ArgumentError::DrawsNoKeys { workload: self.workload.name() });
@@ -573,6 +588,15 @@ pub mod tests {
             let options: Vec<&str> =
                 ["--workload", "watch"].into_iter().chain(wrong.split(' ')).collect();
             assert!(checked(&options).is_err(), "{wrong} was taken");
+        }
+    }
+
+    #[test]
+    fn a_load_of_sessions_asks_for_nothing_in_them() {
+        assert_eq!(plan("--workload storm").warm_up, Duration::ZERO);
+        for wrong in ["session --rate 5", "storm --in-flight 2", "storm --warm-up 1s"] {
+            let options: Vec<&str> = ["--workload"].into_iter().chain(wrong.split(' ')).collect();
+            assert!(checked(&options).unwrap_err().contains("does not go with"), "{wrong}");
         }
     }
 

@@ -122,18 +122,15 @@ impl Client {
 
     /// Waits for the answer to [`Client::begin`]; gives the session timeout that the server grants.
     pub fn finish_handshake(stream: &mut TcpStream) -> Result<Duration, LinkError> {
-        let mut length = [0; 4];
-        stream.read_exact(&mut length).map_err(in_handshake)?;
-        let length = i32::from_be_bytes(length);
-        if !(CONNECT_RESPONSE_BYTES_MIN..=CONNECT_RESPONSE_BYTES_MAX).contains(&length) {
-            return Err(LinkError::NotConnectResponse { length });
-        }
-        let mut response = [0; CONNECT_RESPONSE_BYTES_MAX as usize];
-        let response = &mut response[..length as usize];
-        stream.read_exact(response).map_err(in_handshake)?;
-        match u64::try_from(wire::int_at(response, 4)) {
-            Ok(granted_ms) if granted_ms > 0 => Ok(Duration::from_millis(granted_ms)),
-            _ => Err(LinkError::SessionRefused),
+        let mut answer = vec![0; 4];
+        stream.read_exact(&mut answer).map_err(in_handshake)?;
+        loop {
+            if let Some(granted) = take_handshake(&answer) {
+                return granted;
+            }
+            let length = wire::int_at(&answer, 0) as usize;
+            answer.resize(4 + length, 0);
+            stream.read_exact(&mut answer[4..]).map_err(in_handshake)?;
         }
     }
 
@@ -290,8 +287,27 @@ impl Client {
     }
 }
 
+/// The session timeout that the answer to a connect request grants; `None`: the answer, or its
+/// length, is not complete.
+pub fn take_handshake(answer: &[u8]) -> Option<Result<Duration, LinkError>> {
+    if answer.len() < 4 {
+        return None;
+    }
+    let length = wire::int_at(answer, 0);
+    if !(CONNECT_RESPONSE_BYTES_MIN..=CONNECT_RESPONSE_BYTES_MAX).contains(&length) {
+        return Some(Err(LinkError::NotConnectResponse { length }));
+    }
+    if answer.len() < 4 + length as usize {
+        return None;
+    }
+    Some(match u64::try_from(wire::int_at(answer, 8)) {
+        Ok(granted_ms) if granted_ms > 0 => Ok(Duration::from_millis(granted_ms)),
+        _ => Err(LinkError::SessionRefused),
+    })
+}
+
 /// Connects to the first of the server's addresses that takes it; the error is the last one's.
-fn dial(server: &Server, timeout: Duration) -> std::io::Result<TcpStream> {
+pub fn dial(server: &Server, timeout: Duration) -> std::io::Result<TcpStream> {
     let mut last = std::io::Error::from(ErrorKind::AddrNotAvailable);
     for address in &server.addresses {
         match TcpStream::connect_timeout(address, timeout) {

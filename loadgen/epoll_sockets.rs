@@ -32,6 +32,8 @@ pub struct EpollSockets {
     buffers: Vec<Vec<u8>>,
     /// Sends that failed since the last wait.
     failed: Vec<(u32, io::Error)>,
+    /// Sockets that were closed since the last wait.
+    gone: Vec<u32>,
 }
 
 impl EpollSockets {
@@ -42,6 +44,7 @@ impl EpollSockets {
             received: vec![0; RECEIVE_BYTES].into_boxed_slice(),
             buffers: Vec::new(),
             failed: Vec::new(),
+            gone: Vec::new(),
         })
     }
 
@@ -80,6 +83,7 @@ impl EpollSockets {
 
     pub fn close(&mut self, slot: u32) {
         self.sockets[slot as usize] = None;
+        self.gone.push(slot);
     }
 
     pub fn wait(
@@ -88,7 +92,9 @@ impl EpollSockets {
         clock: &Clock,
         mut each: impl FnMut(u32, u64, Happening<'_>),
     ) {
-        let timeout = if self.failed.is_empty() { timeout } else { Duration::ZERO };
+        self.failed.retain(|(slot, _)| self.sockets[*slot as usize].is_some());
+        let idle = self.failed.is_empty() && self.gone.is_empty();
+        let timeout = if idle { timeout } else { Duration::ZERO };
         let count = match self.epoll.wait(timeout) {
             Ok(count) => count,
             Err(error) => panic!("epoll_wait on an epoll of ours failed: {error}"),
@@ -103,6 +109,9 @@ impl EpollSockets {
                 }
             }
             self.receive(slot, clock, &mut each);
+        }
+        for slot in self.gone.drain(..) {
+            each(slot, clock.now(), Happening::Gone);
         }
         for (slot, error) in self.failed.drain(..) {
             each(slot, clock.now(), Happening::Ended(Some(error)));

@@ -22,6 +22,7 @@ mod plot;
 mod report;
 mod round;
 mod schedule;
+mod sessions;
 mod sockets;
 mod sweep;
 #[allow(unsafe_code)] // Here alone: see its module docs.

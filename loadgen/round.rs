@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::Plan;
 use crate::report::grouped;
 use crate::schedule::{Clock, Gate, Setting, Shown, Worker};
+use crate::sessions::Sessions;
 use crate::tally::{Failure, Tally};
 use crate::workload::Workload;
 
@@ -51,11 +52,19 @@ pub fn run(
 fn work(setting: Setting, tell: &Sender<News>) {
     // The round waits for every thread's news until all senders are gone, so a send arrives.
     let send = |news| tell.send(news).expect("the round is waiting");
-    match Worker::connect(setting) {
-        Ok(worker) => {
+    let tally = if setting.plan.workload.opens_sessions() {
+        Sessions::new(setting).map(|sessions| {
             send(News::Connected);
-            send(News::Done(Box::new(worker.run())));
-        }
+            sessions.run()
+        })
+    } else {
+        Worker::connect(setting).map(|worker| {
+            send(News::Connected);
+            worker.run()
+        })
+    };
+    match tally {
+        Ok(tally) => send(News::Done(Box::new(tally))),
         Err(failure) => send(News::NotConnected(failure)),
     }
 }

@@ -60,6 +60,20 @@ impl Gate {
         self.start_at.store(at, Ordering::Release);
     }
 
+    /// Waits until the load may begin and gives when it does; `None` if it never will.
+    pub fn wait(&self, clock: &Clock) -> Option<u64> {
+        loop {
+            if self.called_off.load(Ordering::Acquire) {
+                return None;
+            }
+            let start_at = self.start_at.load(Ordering::Acquire);
+            if start_at > 0 && clock.now() >= start_at {
+                return Some(start_at);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// The round will not take place.
     pub fn call_off(&self) {
         self.called_off.store(true, Ordering::Release);
@@ -76,6 +90,14 @@ pub struct Shown {
     pub troubles: AtomicU64,
 }
 
+impl Shown {
+    /// What there is so far.
+    pub fn show(&self, replies: u64, troubles: u64) {
+        self.replies.store(replies, Ordering::Relaxed);
+        self.troubles.store(troubles, Ordering::Relaxed);
+    }
+}
+
 /// Everything that a worker works with and does not own.
 #[derive(Clone, Copy)]
 pub struct Setting<'a> {
@@ -88,6 +110,21 @@ pub struct Setting<'a> {
     pub round: u32,
     /// Which thread this is, counted from 0.
     pub thread: u32,
+}
+
+impl Setting<'_> {
+    /// Keeps the calling thread, which is this one, on its core if the plan says so.
+    pub fn pin_thread(&self) -> Result<(), Failure> {
+        let pin = &self.plan.pin;
+        if pin.is_empty() {
+            return Ok(());
+        }
+        let core = pin[self.thread as usize % pin.len()];
+        sys::pin_to_core(core).map_err(|error| Failure {
+            server: "this host".to_owned(),
+            reason: format!("cannot pin a thread to core {core}: {error}"),
+        })
+    }
 }
 
 /// When the load of a round is what, in the clock's nanoseconds.
@@ -134,13 +171,7 @@ impl<'a> Worker<'a> {
     pub fn connect(setting: Setting<'a>) -> Result<Worker<'a>, Failure> {
         let plan = setting.plan;
         let here = |reason: LinkError| Failure::new("this host", &reason);
-        if !plan.pin.is_empty() {
-            let core = plan.pin[setting.thread as usize % plan.pin.len()];
-            sys::pin_to_core(core).map_err(|error| Failure {
-                server: "this host".to_owned(),
-                reason: format!("cannot pin a thread to core {core}: {error}"),
-            })?;
-        }
+        setting.pin_thread()?;
         if plan.rate.is_some() {
             sys::sharpen_timers();
         }
@@ -392,8 +423,7 @@ impl<'a> Worker<'a> {
         for (slot, error) in std::mem::take(&mut self.ended) {
             self.lose(slot, &error);
         }
-        self.setting.shown.replies.store(self.replies, Ordering::Relaxed);
-        self.setting.shown.troubles.store(self.troubles, Ordering::Relaxed);
+        self.setting.shown.show(self.replies, self.troubles);
     }
 
     fn receive(&mut self, timeout: Duration, window: Window) {
@@ -430,7 +460,7 @@ impl<'a> Worker<'a> {
             };
             let result = match happening {
                 Happening::Received(bytes) => client.receive(bytes, now, workload, record),
-                Happening::Sent => Ok(()),
+                Happening::Sent | Happening::Gone => Ok(()),
                 Happening::Ended(error) => Err(client::ended(error)),
             };
             match result {

@@ -65,6 +65,8 @@ pub enum Happening<'a> {
     Sent,
     /// The peer has closed, or the connection has failed with this error. Nothing more comes.
     Ended(Option<io::Error>),
+    /// It was closed; its slot is free.
+    Gone,
 }
 
 /// All sockets of one thread.
@@ -98,7 +100,7 @@ impl Sockets {
         }
     }
 
-    /// Takes a connected socket under `slot`, which was not used before, and begins to receive.
+    /// Takes a socket, connected or on its way, under `slot`, which is free, and begins to receive.
     ///
     /// # Errors
     /// When the system will not watch one more.
@@ -140,7 +142,7 @@ impl Sockets {
         }
     }
 
-    /// Closes a socket.
+    /// Closes a socket. Its slot is free when that is told.
     pub fn close(&mut self, slot: u32) {
         match self {
             Sockets::Ring(ring) => ring.sockets.close(slot, false),
@@ -189,10 +191,9 @@ impl Ring {
                 SocketEvent::Ended { slot, error } => {
                     each(slot, now, Happening::Ended(error.map(io::Error::from_raw_os_error)));
                 }
-                // Slots are not used anew, and nothing listens or is released.
-                SocketEvent::Gone { .. }
-                | SocketEvent::Accepted(_)
-                | SocketEvent::Released { .. } => {}
+                SocketEvent::Gone { slot } => each(slot, now, Happening::Gone),
+                // Nothing listens or is released.
+                SocketEvent::Accepted(_) | SocketEvent::Released { .. } => {}
             }
         }
     }
@@ -230,6 +231,7 @@ mod tests {
                     Happening::Received(part) => bytes.extend_from_slice(part),
                     Happening::Sent => sent += 1,
                     Happening::Ended(error) => ends.push(error),
+                    Happening::Gone => {}
                 }
             });
             if !bytes.is_empty() || sent > 0 || !ends.is_empty() {
@@ -299,6 +301,26 @@ mod tests {
             let kind = ends[0].as_ref().map(io::Error::kind);
             assert_eq!(kind, Some(io::ErrorKind::ConnectionReset), "{driver:?}");
             sockets.close(3);
+        }
+    }
+
+    #[test]
+    fn a_slot_is_free_once_its_socket_is_gone() {
+        for driver in [Driver::Ring, Driver::Epoll] {
+            let (mut sockets, _peer) = pair(driver);
+            sockets.close(3);
+            let (mut gone, clock) = (false, Clock::start());
+            while !gone {
+                sockets.wait(SOON, &clock, |slot, _, happening| {
+                    gone |= slot == 3 && matches!(happening, Happening::Gone);
+                });
+                assert!(clock.now() < 30_000_000_000, "{driver:?}");
+            }
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            sockets.adopt(3, ours).unwrap();
+            listener.accept().unwrap().0.write_all(b"again").unwrap();
+            assert_eq!(next(&mut sockets).0, b"again", "{driver:?}");
         }
     }
 

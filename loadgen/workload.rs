@@ -99,6 +99,8 @@ impl Workload {
             WorkloadKind::Cycle => {
                 (vec![frames.create(100), frames.delete_created(100)], Choice::Turns)
             }
+            WorkloadKind::Session => (sessions(&["open", "close"]), Choice::Turns),
+            WorkloadKind::Storm => (sessions(&["open"]), Choice::Shares),
             WorkloadKind::Watch => (frames.fanout(), Choice::Fanout),
             WorkloadKind::Mixed => (vec![frames.get(read_share), frames.set(100)], Choice::Shares),
             // Create 1, set 8, get 45, list 45, delete 1: the shares that RaftKeeper publishes
@@ -356,6 +358,19 @@ impl Frames<'_> {
     fn keyed(&self, frame: Vec<u8>) -> Template {
         Template::new(frame, self.paths.key(0).len(), self.paths.key_digits())
     }
+}
+
+/// The steps of a workload that opens sessions, of which the first counts.
+fn sessions(names: &[&'static str]) -> Vec<Step> {
+    let step = |(at, name): (usize, &&'static str)| Step {
+        name,
+        class: if at == 0 { Class::Write } else { Class::Aside },
+        share_to: 100,
+        template: Template::none(),
+        numbers: Numbers::Without,
+        first: None,
+    };
+    names.iter().enumerate().map(step).collect()
 }
 
 /// The data that znodes get: printable, the same in every run.

@@ -62,6 +62,21 @@ fn the_server_takes_every_workload() {
 }
 
 #[test]
+fn the_server_takes_sessions_that_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server(&folder);
+    for options in [
+        "--workload session --duration 500ms --warm-up 0s --connections 8",
+        "--workload session --duration 500ms --warm-up 0s --connections 8 --driver epoll",
+        "--workload storm --connections 200 --threads 2 --rounds 2",
+        "--workload storm --connections 200 --driver epoll",
+    ] {
+        let report = good_run(&server, &format!("{options} --quiet --json"));
+        assert!(report["rounds"][0]["latency_us"]["count"].as_u64() > Some(5), "{report:#}");
+    }
+}
+
+#[test]
 fn every_watcher_is_told_of_every_write() {
     let folder = tempfile::tempdir().unwrap();
     let server = server(&folder);

@@ -192,6 +192,59 @@ fn a_comparison_whose_second_side_is_not_there_leaves_nothing_on_the_first() {
 }
 
 #[test]
+fn sessions_are_opened_and_closed_over_and_over() {
+    for driver in ["ring", "epoll"] {
+        let fake = Fake::start(Fault::None);
+        let line = "--duration 500ms --warm-up 0s --workload session --connections 5 --threads 2";
+        let report = json(&run(&fake, &format!("{line} --driver {driver} --quiet --json")));
+        assert_eq!(report["ok"], true, "{report:#}");
+        let opened = report["rounds"][0]["latency_us"]["count"].as_u64().unwrap();
+        assert!(opened > 5, "{report:#}");
+        assert_eq!(report["rounds"][0]["operations"][1]["latency_us"]["count"], opened);
+        // Each that was opened, and those of the set-up and the cleaning up.
+        assert_eq!(fake.asked(CLOSE_SESSION), opened + 2, "{report:#}");
+    }
+}
+
+#[test]
+fn a_storm_opens_all_sessions_and_its_round_ends_then() {
+    for driver in ["ring", "epoll"] {
+        let fake = Fake::start(Fault::None);
+        let line = "--duration 600s --workload storm --connections 60 --rounds 2 --threads 3";
+        let began = Instant::now();
+        let report = json(&run(&fake, &format!("{line} --driver {driver} --quiet --json")));
+        assert!(began.elapsed() < Duration::from_secs(60), "it went on when all were open");
+        assert_eq!(report["ok"], true, "{report:#}");
+        for round in report["rounds"].as_array().unwrap() {
+            assert_eq!(round["requests"], 60, "{round:#}");
+            assert_eq!(round["latency_us"]["count"], 60, "{round:#}");
+        }
+        assert_eq!(fake.asked(CLOSE_SESSION), 2 * 60 + 2);
+    }
+}
+
+#[test]
+fn sessions_that_a_server_does_not_open_are_told_and_the_others_measured() {
+    for (driver, workload) in [("ring", "storm"), ("epoll", "storm"), ("ring", "session")] {
+        // One for the set-up.
+        let fake = Fake::start(Fault::ClosesAfterHandshakes(1 + 2));
+        let line = format!("--workload {workload} --connections 5 --driver {driver}");
+        let began = Instant::now();
+        let output = run(&fake, &format!("{line} --duration 60s --quiet --json --rounds 2"));
+        assert!(began.elapsed() < Duration::from_secs(30), "{line} went on");
+        assert_eq!(output.status.code(), Some(1));
+        let report = json(&output);
+        let round = &report["rounds"][0];
+        assert_eq!(round["connections_failed"], 5 - u64::from(workload == "storm") * 2);
+        let failure = round["failures"][0].as_str().unwrap();
+        assert!(failure.contains("before the handshake was done"), "{failure}");
+        if workload == "storm" {
+            assert_eq!(round["latency_us"]["count"], 2, "{report:#}");
+        }
+    }
+}
+
+#[test]
 fn all_rounds_are_listed_and_creates_start_afresh() {
     let fake = Fake::start(Fault::None);
     let report = good_run(&fake, "--workload create --rounds 3 --threads 2");

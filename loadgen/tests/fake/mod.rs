@@ -39,6 +39,8 @@ pub enum Fault {
     GetsAreShort,
     /// Connections are closed before the handshake's answer.
     Closes,
+    /// After so many handshakes no more is answered: their connections are closed.
+    ClosesAfterHandshakes(u64),
     /// The handshake's answer says that there is no session.
     RefusesSessions,
     /// Another protocol.
@@ -56,8 +58,10 @@ struct State {
     asked: BTreeMap<i32, u64>,
     /// The most requests that one receive brought.
     deepest: usize,
-    open: Vec<TcpStream>,
+    /// By the number of the connection.
+    open: BTreeMap<u64, TcpStream>,
     dead: bool,
+    handshakes: u64,
 }
 
 impl Fake {
@@ -69,27 +73,29 @@ impl Fake {
             nodes: BTreeMap::new(),
             asked: BTreeMap::new(),
             deepest: 0,
-            open: Vec::new(),
+            open: BTreeMap::new(),
             dead: false,
+            handshakes: 0,
         }));
         let shared = state.clone();
         thread::spawn(move || {
-            loop {
+            for number in 0.. {
                 let (stream, _) = listener.accept().unwrap();
                 let mut state = shared.lock().unwrap();
                 if state.dead {
                     // The other way round, a client could still connect to the port's backlog.
                     drop(listener);
-                    state.open.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+                    state.open.values().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
                     return;
                 }
-                state.open.push(stream.try_clone().unwrap());
+                state.open.insert(number, stream.try_clone().unwrap());
                 let shared = shared.clone();
                 thread::spawn(move || {
                     let end = stream.try_clone().unwrap();
                     serve(stream, &shared);
                     // The clone in the state keeps the socket open; this ends it for both.
                     let _ = end.shutdown(Shutdown::Both);
+                    shared.lock().unwrap().open.remove(&number);
                 });
             }
         });
@@ -121,11 +127,16 @@ impl Fake {
 /// Serves one connection until either side has enough.
 fn serve(mut stream: TcpStream, shared: &Mutex<State>) -> Option<()> {
     stream.set_nodelay(true).ok()?;
-    let fault = shared.lock().unwrap().fault;
     let mut waiting = Vec::new();
     next_frame(&mut stream, &mut waiting)?;
+    let (fault, handshakes) = {
+        let mut state = shared.lock().unwrap();
+        state.handshakes += 1;
+        (state.fault, state.handshakes)
+    };
     let timeout_ms = match fault {
         Fault::Closes => return None,
+        Fault::ClosesAfterHandshakes(most) if handshakes > most => return None,
         Fault::Http => return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok(),
         Fault::RefusesSessions => 0,
         _ => 30_000i32,
@@ -191,7 +202,7 @@ fn answer(frame: &[u8], shared: &Mutex<State>, replies: &mut Vec<u8>) -> bool {
     match state.fault {
         Fault::DiesAfterGets(most) if gets > most => {
             let first = !std::mem::replace(&mut state.dead, true);
-            let own = state.open[0].local_addr().unwrap();
+            let own = state.open.values().next().unwrap().local_addr().unwrap();
             drop(state);
             if first {
                 // Wakes the thread that accepts, which does the rest.
