@@ -2,10 +2,10 @@
 //! in group commits, read once at start-up; `docs/storage.md` describes the files.
 
 pub mod damage;
+pub mod epochs;
 pub mod folders;
 pub mod format;
 pub mod group_commit;
-
 pub mod purge;
 pub mod recover;
 mod replay;
