@@ -4,6 +4,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use super::format::HeaderFault;
+use super::truncate::TruncateError;
 use crate::ids::Zxid;
 use crate::rt::files::DiskError;
 
@@ -42,6 +43,18 @@ pub enum RecoverError {
     SnapshotNeeded { needed: Zxid, reached: Zxid },
     #[error("transaction {zxid} in {} cannot be applied: {source}. {ADVICE}", path.display())]
     Refused { path: PathBuf, zxid: Zxid, source: Box<dyn Error + Send + Sync> },
+    #[error("a truncation of the log was cut short and cannot be finished: {0}. {ADVICE}")]
+    Truncation(Box<TruncateError>),
+}
+
+impl RecoverError {
+    /// The failure of a truncation that an earlier process began.
+    pub(super) fn truncation(error: TruncateError) -> RecoverError {
+        match error {
+            TruncateError::Disk(e) => e.into(),
+            refused => RecoverError::Truncation(Box::new(refused)),
+        }
+    }
 }
 
 /// What is wrong with the log.

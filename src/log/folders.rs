@@ -7,6 +7,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::rt::files::{self, DiskError, FileLock};
 
@@ -23,6 +24,8 @@ const ZOOKEEPERS: &str = "version-2";
 pub struct DataFolders {
     snapshots: PathBuf,
     log: PathBuf,
+    /// Held by whoever takes files away.
+    removing: Mutex<()>,
     _locks: Vec<FileLock>,
 }
 
@@ -102,7 +105,7 @@ impl DataFolders {
         } else {
             check_two(&snapshots, &log)?;
         }
-        Ok(DataFolders { snapshots, log, _locks: locks })
+        Ok(DataFolders { snapshots, log, removing: Mutex::new(()), _locks: locks })
     }
 
     /// Where the snapshots are.
@@ -113,6 +116,13 @@ impl DataFolders {
     /// Where the log's segments are.
     pub fn log(&self) -> &Path {
         &self.log
+    }
+
+    /// Alone, until it is dropped, in removing segments and snapshots: a purge, a truncation and
+    /// the installation of a snapshot each reckon with what they find.
+    pub(super) fn alone(&self) -> MutexGuard<'_, ()> {
+        // It guards files, which are whole after every step.
+        self.removing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -156,6 +156,33 @@ impl GroupCommit {
         self.shared.borrow().end.is_none()
     }
 
+    /// Goes on at another end, after the log was truncated or a snapshot took its place (`truncate`,
+    /// `install`). From the start of either until this is done, nothing may be appended.
+    ///
+    /// # Errors
+    /// When the segment's file cannot be opened; final, as every failure of the log.
+    ///
+    /// # Panics
+    /// When something has gathered, or a flush is in flight or has failed.
+    pub async fn go_on(&mut self, tail: Tail) -> Result<(), LogError> {
+        assert_eq!(self.gathered, 0, "the log is moved while a batch gathers");
+        let Some(end) = self.shared.borrow_mut().end.take() else {
+            panic!("the log is moved while a flush is in flight, or after one failed");
+        };
+        let file = DurableFile::open(&tail.segment.path).await.map_err(LogError::File)?;
+        end.file.close().await.map_err(LogError::File)?;
+        end.spares.ask(tail.segment.ordinal + 1);
+        (self.first, self.last, self.after) = (tail.last_zxid, tail.last_zxid, tail.last_zxid);
+        self.shared.borrow_mut().end = Some(End {
+            file,
+            segment: tail.segment,
+            position: tail.position,
+            sequence: tail.sequence,
+            spares: end.spares,
+        });
+        Ok(())
+    }
+
     /// Starts to make the gathered batch durable; `append` gathers the next one meanwhile. Nothing
     /// is written before the future is polled first. It owns its buffers and must be driven to its
     /// end: dropped before, it counts as failed.

@@ -29,6 +29,7 @@ pub struct Purged {
 /// When `retain` is 0.
 pub fn purge(folders: &DataFolders, retain: usize) -> Result<Purged, DiskError> {
     assert!(retain > 0, "the newest snapshot is not for purging");
+    let _alone = folders.alone();
     let mut purged = Purged::default();
     let snapshots = snapshot::list(folders.snapshots())?;
     let Some(kept_from) = snapshots.len().checked_sub(retain) else { return Ok(purged) };

@@ -14,14 +14,16 @@ use super::damage::{Damage, RecoverError};
 use super::folders::DataFolders;
 use super::format::HeaderFault;
 use super::group_commit::Tail;
+use super::install;
 use super::replay::{LogEnd, Replay, Stop};
 use super::scan::{self, OpenError, SegmentReader};
 use super::segment::{self, Segment};
+use super::truncate;
 use crate::ids::{SessionId, Zxid};
 use crate::jute::records::Acl;
 use crate::rt::files::{self, BLOCK, DiskError, Pace};
 use crate::snapshot::format::{self as snapshot, Record, Znode};
-use crate::snapshot::load::{Damage as SnapshotDamage, LoadError, SnapshotReader};
+use crate::snapshot::load::{LoadError, SnapshotReader};
 
 /// What a znode is thought to take up in a snapshot, to guess how many there are.
 const ZNODE_BYTES_GUESS: usize = 160;
@@ -93,6 +95,9 @@ pub fn recover<T: Recover>(
     // A rename that a crash left undurable would take acknowledged transactions with it later.
     files::sync_folder(folders.log())?;
     files::sync_folder(folders.snapshots())?;
+    // What a leader ordered and a crash cut short: neither state in between is one to serve.
+    truncate::finish_interrupted(folders).map_err(RecoverError::truncation)?;
+    install::finish_interrupted(folders)?;
     let (mut segments, unfinished) = open_segments(folders.log())?;
     // The log's end is in one of the last two: the last is often empty, made ahead.
     for segment in segments.iter().rev().take(2) {
@@ -132,7 +137,9 @@ pub fn recover<T: Recover>(
 
 /// Opens every segment. The last may be one that was never finished, which only a filesystem that
 /// reorders can leave behind: it comes back by its path alone.
-fn open_segments(folder: &Path) -> Result<(Vec<SegmentReader>, Option<PathBuf>), RecoverError> {
+pub(super) fn open_segments(
+    folder: &Path,
+) -> Result<(Vec<SegmentReader>, Option<PathBuf>), RecoverError> {
     let found = segment::list(folder)?;
     let mut segments = Vec::with_capacity(found.len());
     let mut expected = None;
@@ -216,13 +223,7 @@ fn load_one<T: Recover>(
     target: &mut T,
 ) -> Result<(), LoadError<T::Error>> {
     let reader = SnapshotReader::open(path)?;
-    if reader.header().zxid() != zxid {
-        return Err(LoadError::Damaged {
-            path: path.to_path_buf(),
-            offset: 0,
-            damage: SnapshotDamage::Zxid(reader.header().zxid()),
-        });
-    }
+    reader.expect(zxid)?;
     reader.read_all(|record| match record {
         Record::Session(session, timeout_ms) => {
             target.session(SessionId::from_bits(session), timeout_ms)
@@ -234,7 +235,7 @@ fn load_one<T: Recover>(
 }
 
 /// How many of the oldest segments hold nothing that is newer than the snapshot.
-fn first_needed(segments: &[SegmentReader], snapshot: Zxid) -> usize {
+pub(super) fn first_needed(segments: &[SegmentReader], snapshot: Zxid) -> usize {
     let begins_within = |segment: &SegmentReader| {
         segment.first_batch().is_some_and(|first| first.after() <= snapshot)
     };
@@ -266,19 +267,13 @@ fn lay_out(
 
 /// The segment as its writer takes it up: whole blocks.
 fn as_segment(reader: &SegmentReader) -> Result<Segment, DiskError> {
-    let (path, length) = (reader.path(), reader.length());
-    let whole = length - length % BLOCK as u64;
-    if whole < length {
+    let (path, segment) = (reader.path(), reader.as_segment());
+    if segment.length < reader.length() {
         let file = open_for_writing(path)?;
-        file.set_len(whole).map_err(DiskError::of("cut", path))?;
+        file.set_len(segment.length).map_err(DiskError::of("cut", path))?;
         file.sync_all().map_err(DiskError::of("sync", path))?;
     }
-    Ok(Segment {
-        ordinal: reader.header().ordinal,
-        generation: reader.header().generation,
-        path: path.to_path_buf(),
-        length: whole,
-    })
+    Ok(segment)
 }
 
 /// Makes a torn batch no batch.
@@ -306,11 +301,10 @@ fn open_for_writing(path: &Path) -> Result<std::fs::File, DiskError> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use proptest::prelude::*;
 
     use super::*;
+    use crate::log::fixture::{Kept, folder, txn, zxid};
     use crate::log::format::{BATCH_HEADER_BYTES, RECORD_HEADER_BYTES};
     use crate::log::group_commit::GroupCommit;
     use crate::log::spares::Spares;
@@ -319,55 +313,10 @@ mod tests {
 
     const SEGMENT: u64 = 16 * BLOCK as u64;
 
-    #[derive(Debug, Default)]
-    struct Kept {
-        from: Vec<Zxid>,
-        txns: Vec<(i64, Vec<u8>)>,
-    }
-
-    impl Recover for Kept {
-        type Error = Infallible;
-
-        fn begin(&mut self, zxid: Zxid, _: usize) {
-            self.from.push(zxid);
-        }
-
-        fn session(&mut self, _: SessionId, _: i32) -> Result<(), Infallible> {
-            Ok(())
-        }
-
-        fn acl(&mut self, _: u32, _: Vec<Acl>) -> Result<(), Infallible> {
-            Ok(())
-        }
-
-        fn znode(&mut self, _: &Znode<'_>) -> Result<(), Infallible> {
-            Ok(())
-        }
-
-        fn replay(&mut self, zxid: Zxid, txn: &[u8]) -> Result<(), Infallible> {
-            self.txns.push((zxid.bits(), txn.to_vec()));
-            Ok(())
-        }
-    }
-
-    fn zxid(bits: i64) -> Zxid {
-        Zxid::from_bits(bits)
-    }
-
-    /// On a filesystem in memory where there is one: these tests sync a great deal.
-    fn folder() -> tempfile::TempDir {
-        tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
-    }
-
     fn open(dir: &Path) -> Result<(Recovered, Kept), RecoverError> {
         let folders = DataFolders::open(dir, dir).unwrap();
         let mut kept = Kept::default();
         recover(&folders, SEGMENT, &mut kept).map(|recovered| (recovered, kept))
-    }
-
-    /// What transaction `number` of length `length` holds: no block of it is like another's.
-    fn txn(number: i64, length: usize) -> Vec<u8> {
-        (0..length).map(|at| (number as usize * 31 + at * 7 + at / 256) as u8).collect()
     }
 
     /// Recovers, then appends batches of transactions of the given lengths and returns all that

@@ -191,7 +191,7 @@ fn next_header(
 
 /// Whether the records are what the header says: so many, in order, from the first to the last.
 /// Their bytes have the right checksum, so that a no means that they were written wrong.
-fn agrees(header: &BatchHeader, mut records: &[u8]) -> bool {
+pub(super) fn agrees(header: &BatchHeader, mut records: &[u8]) -> bool {
     let mut last = header.after();
     for number in 0..header.count {
         let Some(record) = take_record(&mut records) else { return false };

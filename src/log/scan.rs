@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::format::{BATCH_HEADER_BYTES, BATCH_MAGIC, BatchHeader, HeaderFault, SegmentHeader};
+use super::segment::Segment;
 use crate::rt::files::{self, BLOCK, DiskError};
 
 /// Bytes of one read.
@@ -105,6 +106,16 @@ impl SegmentReader {
         &self.path
     }
 
+    /// The segment, as long as it has whole blocks.
+    pub(super) fn as_segment(&self) -> Segment {
+        Segment {
+            ordinal: self.header.ordinal,
+            generation: self.header.generation,
+            path: self.path.clone(),
+            length: self.length - self.length % BLOCK as u64,
+        }
+    }
+
     /// Makes what was written durable and forgets what the kernel had cached, so that the batches
     /// read from here on are those that the disk has. Then has the kernel read ahead.
     ///
@@ -114,6 +125,11 @@ impl SegmentReader {
         files::settle(&self.file).map_err(DiskError::of("sync", &self.path))?;
         files::will_read_all(&self.file);
         Ok(())
+    }
+
+    /// Forgets what was read: the file may have been written since.
+    pub fn forget(&mut self) {
+        self.window.clear();
     }
 
     /// What lies at `position`, a block's begin.

@@ -3,7 +3,7 @@
 //! it makes it itself.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
 use atomic_waker::AtomicWaker;
@@ -23,6 +23,7 @@ struct Shelf {
     // A lock, since it is taken twice for every segment of the log, never on a request's way.
     next: Mutex<Next>,
     made: AtomicWaker,
+    settled: Condvar,
 }
 
 #[derive(Debug)]
@@ -48,6 +49,7 @@ impl Spares {
             length,
             next: Mutex::new(next),
             made: AtomicWaker::new(),
+            settled: Condvar::new(),
         }))
     }
 
@@ -71,12 +73,27 @@ impl Spares {
         };
         *self.lock() = left;
         self.0.made.wake();
+        self.0.settled.notify_all();
         result
     }
 
     /// Whether `prepare_wanted` would make one.
     pub fn is_wanted(&self) -> bool {
         matches!(*self.lock(), Next::Wanted { .. })
+    }
+
+    /// Forgets the segment that is wanted or ready, having waited for one in the making: the log is
+    /// to go on elsewhere. Blocks. For whoever cuts or replaces the log.
+    pub(super) fn withdraw(&self) {
+        let next = self.lock();
+        let making = |next: &mut Next| matches!(next, Next::InTheMaking);
+        let waited = self.0.settled.wait_while(next, making);
+        *waited.unwrap_or_else(PoisonError::into_inner) = Next::Nothing;
+    }
+
+    /// Bytes of a segment that holds no overlong batch.
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.0.length
     }
 
     /// Asks for segment `ordinal`, unless it is there already. For the log.

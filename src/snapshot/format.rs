@@ -1,6 +1,8 @@
 //! The bytes of a snapshot: a header, chunks of records, and a last chunk that counts them. Every
 //! chunk has a checksum and its number, so that none can be damaged, lost or swapped unnoticed.
 
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use bincode::config::Configuration;
@@ -10,7 +12,7 @@ use crate::ids::Zxid;
 use crate::jute::records::Acl;
 use crate::log::format::{HeaderFault, checksum_of_all_but_last_four, decoded, encoded};
 use crate::log::segment;
-use crate::rt::files::DiskError;
+use crate::rt::files::{self, DiskError};
 
 /// The version of everything in this file. A server refuses a newer one.
 pub const SNAPSHOT_FORMAT: u32 = 1;
@@ -29,9 +31,45 @@ const RECORDS: Configuration = bincode::config::standard();
 
 const KIND: &str = "snapshot";
 
+/// A snapshot from a leader, until everything else has given way to it.
+const RECEIVED: &str = "received";
+
 /// The file of the snapshot at `zxid`.
 pub fn path_of(folder: &Path, zxid: Zxid) -> PathBuf {
     folder.join(format!("{KIND}.{:016x}", zxid.bits()))
+}
+
+/// The file of a snapshot at `zxid` that came from a leader, until it is in its place.
+pub(crate) fn received_path_of(folder: &Path, zxid: Zxid) -> PathBuf {
+    folder.join(format!("{RECEIVED}.{:016x}", zxid.bits()))
+}
+
+/// Every snapshot in `folder` that came from a leader and is not in its place yet.
+///
+/// # Errors
+/// When the folder cannot be listed.
+pub(crate) fn list_received(folder: &Path) -> Result<Vec<(Zxid, PathBuf)>, DiskError> {
+    list_kind(folder, RECEIVED)
+}
+
+/// Removes what there is of snapshots in the making. Whoever makes one meets a failure when it puts
+/// it in place, and none is put in place once this has returned.
+///
+/// # Errors
+/// When the folder cannot be listed or a file not removed.
+pub(crate) fn remove_unfinished(folder: &Path) -> Result<(), DiskError> {
+    for entry in std::fs::read_dir(folder).map_err(DiskError::of("list", folder))? {
+        let path = entry.map_err(DiskError::of("list", folder))?.path();
+        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        if !name.starts_with(KIND) || !name.ends_with(".tmp") {
+            continue;
+        }
+        match files::remove(&path) {
+            Err(e) if e.source.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
 }
 
 /// Every snapshot in `folder`, oldest first.
@@ -39,7 +77,11 @@ pub fn path_of(folder: &Path, zxid: Zxid) -> PathBuf {
 /// # Errors
 /// When the folder cannot be listed.
 pub fn list(folder: &Path) -> Result<Vec<(Zxid, PathBuf)>, DiskError> {
-    let found = segment::numbered(folder, KIND)?;
+    list_kind(folder, KIND)
+}
+
+fn list_kind(folder: &Path, kind: &str) -> Result<Vec<(Zxid, PathBuf)>, DiskError> {
+    let found = segment::numbered(folder, kind)?;
     Ok(found.into_iter().map(|(zxid, path)| (Zxid::from_bits(zxid as i64), path)).collect())
 }
 

@@ -116,6 +116,17 @@ impl SnapshotReader {
         &self.header
     }
 
+    /// Whether the snapshot stands at `zxid`, as its file's name says.
+    ///
+    /// # Errors
+    /// When it does not: it counts as damaged.
+    pub fn expect<E>(&self, zxid: Zxid) -> Result<(), LoadError<E>> {
+        match self.header.zxid() {
+            found if found == zxid => Ok(()),
+            found => Err(self.damaged(0, Damage::Zxid(found))),
+        }
+    }
+
     /// Hands every record to `each`, in order, and returns what there was. A thread of its own
     /// reads, checks and decodes ahead: whoever takes a million znodes has enough to do.
     ///

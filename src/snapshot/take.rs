@@ -31,7 +31,7 @@ pub fn take(
 ) -> Result<Option<Written>, DiskError> {
     let zxid = reader.pinned().expect("a snapshot is taken of a pinned version");
     let mut writer = SnapshotWriter::create(folder, zxid, time_ms, pace)?;
-    match fill(&mut writer, reader, sessions, &mut go_on) {
+    match write_version(&mut writer, reader, sessions, &mut go_on) {
         Ok(true) => writer.finish().map(Some),
         Ok(false) => writer.abandon().map(|()| None),
         Err(e) => {
@@ -42,7 +42,12 @@ pub fn take(
     }
 }
 
-fn fill(
+/// Writes the version that `reader` has pinned, and the sessions, into a snapshot. False: `go_on`
+/// said no, and the snapshot is to be given up.
+///
+/// # Errors
+/// When the disk is full or broken.
+pub fn write_version(
     writer: &mut SnapshotWriter,
     reader: &mut Reader,
     sessions: &[(SessionId, i32)],

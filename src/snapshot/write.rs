@@ -24,8 +24,9 @@ const WRITEBACK_BYTES: u64 = 1 << 20;
 /// A snapshot in the making. Until `finish` it has another name and counts for nothing.
 #[derive(Debug)]
 pub struct SnapshotWriter {
+    folder: PathBuf,
+    zxid: Zxid,
     tmp: PathBuf,
-    path: PathBuf,
     file: File,
     pace: Pace,
     chunk: Vec<u8>,
@@ -59,14 +60,14 @@ impl SnapshotWriter {
         time_ms: i64,
         pace: Pace,
     ) -> Result<SnapshotWriter, DiskError> {
-        let path = format::path_of(folder, zxid);
-        let tmp = path.with_extension(format!("{:016x}.tmp", zxid.bits()));
+        let tmp = format::path_of(folder, zxid).with_extension(format!("{:016x}.tmp", zxid.bits()));
         let mut file = File::create(&tmp).map_err(DiskError::of("create", &tmp))?;
         let header = SnapshotHeader::new(zxid, time_ms).to_bytes();
         file.write_all(&header).map_err(DiskError::of("write", &tmp))?;
         Ok(SnapshotWriter {
+            folder: folder.to_path_buf(),
+            zxid,
             tmp,
-            path,
             file,
             pace,
             chunk: vec![0; CHUNK_HEADER_BYTES],
@@ -136,7 +137,19 @@ impl SnapshotWriter {
     ///
     /// # Errors
     /// When the disk is full or broken; there is then no new snapshot.
-    pub fn finish(mut self) -> Result<Written, DiskError> {
+    pub fn finish(self) -> Result<Written, DiskError> {
+        let path = format::path_of(&self.folder, self.zxid);
+        self.finish_as(path)
+    }
+
+    /// Ends the snapshot, which came from a leader, and makes it durable under a name that says
+    /// that everything else is to give way to it. For `log::install`.
+    pub(crate) fn finish_received(self) -> Result<(Zxid, PathBuf), DiskError> {
+        let (zxid, path) = (self.zxid, format::received_path_of(&self.folder, self.zxid));
+        self.finish_as(path).map(|written| (zxid, written.path))
+    }
+
+    fn finish_as(mut self, path: PathBuf) -> Result<Written, DiskError> {
         if self.chunk_count > 0 {
             let count = std::mem::take(&mut self.chunk_count);
             self.write_chunk(count)?;
@@ -144,8 +157,8 @@ impl SnapshotWriter {
         append(&mut self.chunk, &self.totals);
         self.write_chunk(0)?;
         self.file.sync_all().map_err(DiskError::of("sync", &self.tmp))?;
-        files::rename(&self.tmp, &self.path)?;
-        Ok(Written { path: self.path, bytes: self.written, totals: self.totals })
+        files::rename(&self.tmp, &path)?;
+        Ok(Written { path, bytes: self.written, totals: self.totals })
     }
 
     /// Gives the snapshot up and removes what was written of it.
