@@ -57,14 +57,21 @@ fn zookeepers_sample_is_taken_as_it_is() {
 }
 
 #[test]
-fn an_ensembles_file_is_refused_at_its_second_server() {
-    let text = format!("{SAMPLE}server.1=a:2888:3888\nserver.2=b:2888:3888\n");
-    let line = text.lines().count();
+fn an_ensembles_file_is_checked_and_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, data) = (dir.path().join("zoo.cfg"), dir.path().to_str().unwrap());
+    let text = SAMPLE.replace("dataDir=/tmp/zookeeper", &format!("dataDir={data}"));
+    std::fs::write(&file, format!("{text}server.1=a:2888:3888\nserver.2=b:2888:3888\n")).unwrap();
+    let refusal = || load(Some(&file), &Overrides::default()).unwrap_err().to_string();
+    let refused = refusal();
+    assert!(refused.contains("zoo.cfg: myid file is missing: "), "{refused}");
+    std::fs::write(dir.path().join("myid"), "2\n").unwrap();
     assert_eq!(
-        parsed(text.as_bytes()).unwrap_err().to_string(),
+        refusal(),
         format!(
-            "zoo.cfg:{line}: server.2: a second server makes an ensemble, and Ringkeeper serves \
-             standalone only as yet"
+            "{}: a list of 2 servers makes an ensemble, and Ringkeeper serves standalone only as \
+             yet",
+            file.display()
         )
     );
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use ringkeeper::config::members::Members;
 use ringkeeper::ids::Zxid;
 use ringkeeper::jute::decode::string_limit;
 use ringkeeper::jute::election::{Hello, Notification};
@@ -193,4 +194,74 @@ fn check_body(packet: &QuorumPacket, place: &str) {
         }
         _ => {}
     }
+}
+
+/// Every text of a configuration that servers sent each other.
+fn configurations_in(file: &Path) -> Vec<Bytes> {
+    let mut texts = Vec::new();
+    for ((_, direction), bytes) in streams(file, "election") {
+        let mut rest = &bytes[..];
+        if direction == Direction::FromConnecting {
+            let Ok(Some((_, length))) = Hello::decode(rest) else { continue };
+            rest = &rest[length..];
+        }
+        while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+            let Some(payload) = behind.get(..u32::from_be_bytes(*length) as usize) else { break };
+            let Ok(notification) = Notification::decode(payload) else { break };
+            texts.extend(notification.config.map(Bytes::from));
+            rest = &behind[payload.len()..];
+        }
+    }
+    for bytes in streams(file, "quorum").into_values() {
+        let mut rest = Bytes::from(bytes);
+        while let Ok(Some((packet, length))) = QuorumPacket::decode(&rest) {
+            if packet.kind == PacketType::NEW_LEADER {
+                texts.extend(packet.data.filter(|data| !data.is_empty()));
+            }
+            rest = rest.slice(length..);
+            if packet.kind == PacketType::SNAP {
+                rest = rest.slice(check_snapshot(packet.zxid, &rest, "a snapshot")..);
+            }
+        }
+    }
+    texts
+}
+
+#[test]
+fn every_configuration_that_servers_sent_is_read_and_written() {
+    let mut seen = BTreeMap::<Vec<u8>, usize>::new();
+    for file in captures() {
+        for text in configurations_in(&file) {
+            let members = Members::parse(&text)
+                .unwrap_or_else(|error| panic!("{}: {error}: {text:?}", file.display()));
+            assert_eq!(members.text().as_bytes(), &text[..], "{}", file.display());
+            assert!(members.voters().is_some());
+            *seen.entry(text.to_vec()).or_default() += 1;
+        }
+    }
+    println!("{} texts, {} of them different", seen.values().sum::<usize>(), seen.len());
+    let has = |what: &[u8]| seen.keys().any(|text| text.windows(what.len()).any(|it| it == what));
+    for what in ["version=0", "group.1=", "weight.1=", ":observer", "|"] {
+        assert!(has(what.as_bytes()), "no text with {what}");
+    }
+}
+
+#[test]
+fn a_list_of_members_is_printed_as_zookeeper_prints_it() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/configuration/texts");
+    let (mut given, mut printed, mut count) = (String::new(), String::new(), 0);
+    let text = std::fs::read_to_string(file).unwrap();
+    for line in text.lines().chain([""]) {
+        if let Some(line) = line.strip_prefix("> ") {
+            given += &format!("{line}\n");
+        } else if let Some(line) = line.strip_prefix("< ") {
+            printed += &format!("{line}\n");
+        } else if !given.is_empty() {
+            let members = Members::parse(given.as_bytes()).unwrap();
+            assert_eq!(members.text(), printed.trim_end(), "{given}");
+            (given, printed) = (String::new(), String::new());
+            count += 1;
+        }
+    }
+    assert_eq!(count, 10);
 }

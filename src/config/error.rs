@@ -1,10 +1,13 @@
 //! What can be wrong with a configuration, and what is merely worth knowing.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::cores::CpuId;
+use super::members::{MemberError, PeerType};
 use super::properties::BadEscape;
+use crate::ids::ServerId;
 use crate::limits::CONFIG_BYTES_MAX;
 
 /// Where a value was given.
@@ -52,8 +55,51 @@ pub enum ConfigError {
     CpuNotAllowed { place: Place, key: &'static str, cpu: CpuId, allowed: String },
     #[error("{place}: {key} names {given} cpus for {reactors} reactors")]
     CpuCount { place: Place, key: &'static str, given: usize, reactors: usize },
+    #[error("{place}: {error}")]
+    Member { place: Place, error: MemberError },
+    #[error("{}: {fault}", file.display())]
+    Ensemble { file: PathBuf, fault: EnsembleFault },
+    #[error(
+        "{}: a list of {servers} servers makes an ensemble, and Ringkeeper serves standalone only \
+         as yet",
+        file.display()
+    )]
+    EnsembleNotServed { file: PathBuf, servers: usize },
+    #[error("{place}: dynamicConfigFile: {error}")]
+    DynamicFile { place: Place, error: Box<ConfigError> },
+    #[error(
+        "{place}: the client address for this server in the static config file is {fixed}, which \
+         is different from the client address in its line of the list: {listed}"
+    )]
+    ClientAddress { place: Place, fixed: SocketAddr, listed: SocketAddr },
     #[error("cannot tell which cpus this process may run on: {0}")]
     Affinity(std::io::Error),
+}
+
+/// What is wrong with a member's configuration as a whole. The words are ZooKeeper's where it has
+/// some.
+#[derive(Debug, thiserror::Error)]
+pub enum EnsembleFault {
+    #[error(transparent)]
+    Members(MemberError),
+    #[error("Observers w/o participants is an invalid configuration")]
+    ObserversAlone,
+    #[error("Observers w/o quorum is an invalid configuration")]
+    ObserversWithoutQuorum,
+    #[error("{0} is not set")]
+    NotSet(&'static str),
+    #[error("myid file is missing: {}", .0.display())]
+    MyIdMissing(PathBuf),
+    #[error("cannot read {}: {error}", path.display())]
+    MyIdUnreadable { path: PathBuf, error: std::io::Error },
+    #[error("serverid {text} is not a number: {}", path.display())]
+    MyId { path: PathBuf, text: String },
+    #[error("My id {0} not in the peer list")]
+    Stranger(ServerId),
+    #[error("parameter: {0} must be in a separate dynamic config file")]
+    StaticLine(String),
+    #[error("dynamic file shouldn't have version inside")]
+    VersionInside,
 }
 
 /// Something in the configuration that the operator should know of. The server starts.
@@ -69,6 +115,10 @@ pub enum Notice {
     Raised { place: Place, key: &'static str, given: i64, to: i64 },
     /// The value gives up a safety that ZooKeeper has by default.
     Unsafe { file: PathBuf, key: &'static str, means: &'static str },
+    /// The ensemble would be better off otherwise.
+    Advice { file: PathBuf, advice: &'static str },
+    /// `peerType` contradicts the list of members, which counts.
+    PeerType { place: Place, listed: PeerType, said: PeerType },
 }
 
 impl fmt::Display for Notice {
@@ -95,6 +145,12 @@ impl fmt::Display for Notice {
             Notice::Raised { place, key, given, to } => {
                 write!(f, "{place}: {key} is {given}, which is raised to {to}")
             }
+            Notice::Advice { file, advice } => write!(f, "{}: {advice}", file.display()),
+            Notice::PeerType { place, listed, said } => write!(
+                f,
+                "{place}: Peer type from servers list ({listed}) doesn't match peerType ({said}). \
+                 Defaulting to servers list."
+            ),
             Notice::Unsafe { file, key, means } => write!(f, "{}: {key}: {means}", file.display()),
         }
     }

@@ -2,7 +2,6 @@
 //! and range.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
@@ -11,17 +10,18 @@ use std::time::Duration;
 
 use super::auth;
 use super::cores::{CpuId, allowed};
-use super::error::{ConfigError, Notice};
+use super::ensemble::{self, Listed, ListedClient, read};
+use super::error::{ConfigError, Notice, Place};
 use super::keys::{Bearing, bearing, near};
 use super::pinning::core_plan;
 use super::properties;
 use super::settings::Config;
 use super::throttle;
-use super::values::{Given, Values};
+use super::values::Values;
 use crate::consensus::reap::Reaping;
 use crate::limits::{
-    CONFIG_BYTES_MAX, FRAME_BYTES_DEFAULT, FRAME_BYTES_MAX, GROUP_COMMIT_BYTES_MAX,
-    HANDSHAKE_MS_MAX, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    FRAME_BYTES_DEFAULT, FRAME_BYTES_MAX, GROUP_COMMIT_BYTES_MAX, HANDSHAKE_MS_MAX,
+    SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
 };
 
 /// The port that every ZooKeeper client tries by default.
@@ -63,7 +63,7 @@ pub struct Loaded {
 pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let cpus = allowed().map_err(ConfigError::Affinity)?;
     match file {
-        Some(file) => parse(file, &read(file)?, overrides, &cpus),
+        Some(file) => standalone(file, parse(file, &read(file)?, overrides, &cpus)?),
         None => {
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, CLIENT_PORT));
             let defaults = Overrides {
@@ -75,15 +75,15 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, ConfigError> {
-    let unreadable = |error| ConfigError::Unreadable { file: file.to_owned(), error };
-    let mut bytes = Vec::new();
-    let opened = std::fs::File::open(file).map_err(unreadable)?;
-    opened.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > CONFIG_BYTES_MAX {
-        return Err(ConfigError::TooLong { file: file.to_owned() });
+/// A member's configuration is checked as a whole, and refused all the same.
+fn standalone(file: &Path, loaded: Loaded) -> Result<Loaded, ConfigError> {
+    match &loaded.config.ensemble {
+        None => Ok(loaded),
+        Some(ensemble) => Err(ConfigError::EnsembleNotServed {
+            file: file.to_owned(),
+            servers: ensemble.members.iter().len(),
+        }),
     }
-    Ok(bytes)
 }
 
 /// The configuration in `text`, the content of `file`, for a process that may run on `cpus`.
@@ -99,11 +99,14 @@ pub fn parse(
     let entries = properties::parse(text)
         .map_err(|error| ConfigError::Syntax { file: file.to_owned(), error })?;
     let mut values = Values::new(file, entries);
-    let listed = lone_server(&mut values)?;
-    let listen = listen(&mut values, overrides, listed)?;
+    let (data_dir, data_log_dir) = directories(&mut values, overrides)?;
+    let (listed, ensemble) = match ensemble::listed(&mut values, &data_dir)? {
+        Listed::Alone(listed) => (listed, None),
+        Listed::Ensemble(ensemble, listed) => (listed, Some(ensemble)),
+    };
+    let listen = listen(&mut values, overrides, listed, ensemble.is_some())?;
     let listen_backlog = values.limit("clientPortListenBacklog", 0, "connections")?;
     let keep_alive = values.choice("clientTcpKeepAlive", TRUE, false)?;
-    let (data_dir, data_log_dir) = directories(&mut values, overrides)?;
     let (tick_ms, min_session_timeout_ms, max_session_timeout_ms) = timeouts(&mut values)?;
     let connections_per_address_max = values.limit("maxClientCnxns", 60, "connections")?;
     let connections_max = values.limit("maxCnxns", 0, "connections")?;
@@ -164,6 +167,7 @@ pub fn parse(
         extended_types,
         reaping,
         enforce_quota,
+        ensemble,
         four_letter_words,
         cores,
         ring_depth,
@@ -175,68 +179,55 @@ pub fn parse(
 
 const OUTSTANDING: NonZeroU32 = NonZeroU32::new(1000).unwrap();
 
-/// The client address of a `server.N` line, if it names one.
-type ListedClient = Option<(Given, String)>;
-
-/// The list of servers: ZooKeeper runs standalone when it has one entry; more is an ensemble.
-fn lone_server(values: &mut Values) -> Result<ListedClient, ConfigError> {
-    let mut servers = values.family("server.");
-    servers.sort_by_key(|(_, given)| given.line);
-    if let Some((number, given)) = servers.get(1) {
-        return Err(ConfigError::NotSupported {
-            place: values.place(given.line),
-            key: format!("server.{number}"),
-            why: "a second server makes an ensemble, and Ringkeeper serves standalone only as yet",
-        });
-    }
-    let Some((number, given)) = servers.pop() else { return Ok(None) };
-    values.notices.push(Notice::NoEffect {
-        place: values.place(given.line),
-        key: format!("server.{number}"),
-        lost: "a list of one server starts standalone, as in ZooKeeper",
-    });
-    let client = given.text.split_once(';').map(|(_, client)| client.trim().to_owned());
-    Ok(client.map(|client| (given, client)))
-}
-
-/// `clientPort` and `clientPortAddress`, or what the lone server's line says behind its semicolon.
+/// `clientPort` and `clientPortAddress`, or what this server's line in the list says behind its
+/// semicolon. Of a member's two, which must agree, the list's counts; of a standalone server's the
+/// first.
 fn listen(
     values: &mut Values,
     overrides: &Overrides,
     listed: ListedClient,
+    is_member: bool,
 ) -> Result<SocketAddr, ConfigError> {
     let port = values.number::<u16>("clientPort", 1..=u16::MAX, "a TCP port")?;
     let host = values.text("clientPortAddress");
     if let Some(listen) = overrides.listen {
         return Ok(listen);
     }
-    if let (None, Some((given, client))) = (port, listed) {
-        let (host, port) = client.rsplit_once(':').unwrap_or(("", &client));
-        let Ok(port) = port.parse() else {
-            return Err(values.wrong(
-                "server",
-                &given,
-                "[CLIENT-HOST:]CLIENT-PORT behind the semicolon",
-            ));
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        return resolve(values, "server", &given, host, port);
-    }
-    let Some(port) = port else {
-        let why = "without it the server would have no clients";
-        let file = values.file().to_owned();
-        return Err(ConfigError::Missing { file, key: "clientPort", why });
-    };
-    match host {
-        Some(given) => resolve(values, "clientPortAddress", &given, &given.text, port),
+    let fixed = |port| match &host {
+        Some(given) => {
+            let place = values.place(given.line);
+            resolve(place, "clientPortAddress", &given.text, port)
+        }
         None => Ok(everywhere(port)),
+    };
+    match (port, listed) {
+        (Some(port), Some((place, client))) if is_member => {
+            let fixed = fixed(port)?;
+            let listed = resolve(place.clone(), "server", &client.host, client.port)?;
+            let agree = if fixed.ip().is_unspecified() {
+                fixed.port() == listed.port()
+            } else {
+                fixed == listed
+            };
+            if agree {
+                Ok(listed)
+            } else {
+                Err(ConfigError::ClientAddress { place, fixed, listed })
+            }
+        }
+        (Some(port), _) => fixed(port),
+        (None, Some((place, client))) => resolve(place, "server", &client.host, client.port),
+        (None, None) => {
+            let why = "without it the server would have no clients";
+            let file = values.file().to_owned();
+            Err(ConfigError::Missing { file, key: "clientPort", why })
+        }
     }
 }
 
 fn resolve(
-    values: &Values,
+    place: Place,
     key: &'static str,
-    given: &Given,
     host: &str,
     port: u16,
 ) -> Result<SocketAddr, ConfigError> {
@@ -245,12 +236,8 @@ fn resolve(
     }
     let none = || std::io::Error::new(std::io::ErrorKind::NotFound, "it has no address");
     let first = (host, port).to_socket_addrs().and_then(|mut all| all.next().ok_or_else(none));
-    first.map_err(|error| ConfigError::UnknownHost {
-        place: values.place(given.line),
-        key,
-        given: host.to_owned(),
-        error,
-    })
+    let given = host.to_owned();
+    first.map_err(|error| ConfigError::UnknownHost { place, key, given, error })
 }
 
 /// All addresses of the machine, of both families where it has IPv6.
@@ -678,10 +665,6 @@ mod tests {
         assert_eq!(
             refusal("secureClientPort=2281"),
             "zoo.cfg:3: secureClientPort: Ringkeeper does not serve TLS yet"
-        );
-        assert_eq!(
-            refusal("server.1=a:2888:3888\nserver.2=b:2888:3888"),
-            "zoo.cfg:4: server.2: a second server makes an ensemble, and Ringkeeper serves standalone only as yet"
         );
     }
 

@@ -7,13 +7,16 @@
 
 mod auth;
 pub mod cores;
+pub mod ensemble;
 pub mod error;
 mod keys;
 pub mod load;
+pub mod members;
 mod pinning;
 pub mod properties;
 pub mod settings;
 mod throttle;
 mod values;
 
+pub use ensemble::Ensemble;
 pub use settings::Config;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cores::CorePlan;
+use super::ensemble::Ensemble;
 use crate::admin::word::Whitelist;
 use crate::auth::policy::Policy;
 use crate::consensus::reap::Reaping;
@@ -76,6 +77,8 @@ pub struct Config {
     pub reaping: Reaping,
     /// `enforceQuota`: what exceeds a hard limit of a quota is refused.
     pub enforce_quota: bool,
+    /// The ensemble that the server is a member of; none: it is standalone.
+    pub ensemble: Option<Box<Ensemble>>,
     /// `4lw.commands.whitelist`.
     pub four_letter_words: Whitelist,
     /// `ringkeeper.reactors`, `.reactorCores` and `.consensusCore`.

@@ -84,6 +84,11 @@ impl Values {
         family
     }
 
+    /// The first key of which `is_it` holds, of those that nobody has taken.
+    pub fn first(&self, is_it: impl Fn(&str) -> bool) -> Option<String> {
+        self.entries.keys().find(|key| is_it(key)).cloned()
+    }
+
     /// What nobody has asked for.
     pub fn rest(&mut self) -> Vec<(String, Given)> {
         std::mem::take(&mut self.entries).into_iter().collect()
