@@ -74,14 +74,15 @@ fn greet(shared: &Arc<Shared>, stream: TcpStream, from: SocketAddr) {
     }
     state.handshakes.push_back(Arc::clone(&stream));
     state.handshake_threads += 1;
-    let handshake = move |shared: &Arc<Shared>| handshake(shared, stream, from);
+    let number = state.number_connection();
+    let handshake = move |shared: &Arc<Shared>| handshake(shared, stream, from, number);
     if !shared.spawn(state, "election-hello", handshake) {
         state.handshakes.pop_back();
         state.handshake_threads -= 1;
     }
 }
 
-fn handshake(shared: &Arc<Shared>, stream: Arc<TcpStream>, from: SocketAddr) {
+fn handshake(shared: &Arc<Shared>, stream: Arc<TcpStream>, from: SocketAddr, number: u64) {
     let hello = set_options(&stream, &shared.config)
         .map_err(HelloError::Io)
         .and_then(|()| read_hello(&stream, shared.config.handshake_timeout));
@@ -111,7 +112,7 @@ fn handshake(shared: &Arc<Shared>, stream: Arc<TcpStream>, from: SocketAddr) {
         Ok((_, Decision::Keep(id), _)) => match Arc::try_unwrap(stream) {
             Ok(stream) => {
                 tracing::info!(peer = %id, %from, "election connection accepted");
-                shared.keep(id, stream);
+                shared.keep(id, stream, number);
             }
             // It was the oldest of too many.
             Err(stream) => hang_up(&stream),

@@ -80,7 +80,8 @@ fn dial(shared: &Arc<Shared>, id: ServerId, addresses: &[PeerAddress], names: &m
     match dialed {
         Ok(stream) if keeps_dialed(shared.config.me, id) => {
             tracing::info!(peer = %id, "election connection made");
-            shared.keep(id, stream);
+            let number = shared.lock().number_connection();
+            shared.keep(id, stream, number);
         }
         Ok(stream) => {
             hang_up(&stream);

@@ -66,7 +66,8 @@ pub(super) struct Peer {
 #[derive(Clone)]
 pub(super) struct Connection {
     pub stream: Arc<TcpStream>,
-    /// Which one, so that who finds an old one broken does not close the new one.
+    /// Which one, in the order in which they came, so that who finds an old one broken does not
+    /// close the new one, nor an old one whose hello was read late take its place.
     pub number: u64,
 }
 
@@ -76,6 +77,14 @@ pub(super) enum Task {
     /// Connect to the first of these that can be reached.
     Dial(Vec<PeerAddress>),
     End,
+}
+
+impl State {
+    /// The number of a connection that has just come to be.
+    pub fn number_connection(&mut self) -> u64 {
+        self.connections += 1;
+        self.connections
+    }
 }
 
 impl Peer {
@@ -228,23 +237,24 @@ impl Shared {
     }
 
     /// Takes a connection as the one to this peer, in place of any older one, and begins to
-    /// receive from it.
-    pub fn keep(self: &Arc<Self>, id: ServerId, stream: TcpStream) {
-        let stream = Arc::new(stream);
+    /// receive from it. `number` is from `State::number_connection`.
+    pub fn keep(self: &Arc<Self>, id: ServerId, stream: TcpStream, number: u64) {
+        let connection = Connection { stream: Arc::new(stream), number };
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closing {
             return;
         }
-        state.connections += 1;
-        let connection = Connection { stream, number: state.connections };
         let peer = self.peer(state, id);
+        if peer.connection.as_ref().is_some_and(|current| current.number > number) {
+            hang_up(&connection.stream);
+            return;
+        }
         peer.disconnect();
         peer.connection = Some(connection.clone());
         peer.outgoing.connected();
         peer.redial.connected();
         peer.call_back = false;
-        let number = connection.number;
         let receive = move |shared: &Arc<Shared>| {
             super::election_accept::receive(shared, id, &connection);
         };
