@@ -2,8 +2,9 @@
 //! many connections at a time; `storm` opens all at once and closes them when every one is open. Run
 //! by `round`, in place of `schedule`.
 //!
-//! A session's time counts from just before its TCP connection is begun until the server's answer to
-//! the handshake is there. Connections are begun without waiting, so that none is held up by the
+//! A session's time counts from just before its TCP connection is begun, or in a storm from the
+//! storm's beginning, when all were due, until the server's answer to the handshake is there.
+//! Connections are begun without waiting, so that none is held up by the
 //! others' round trips. After its closeSession a connection waits for the server to close, as real
 //! clients do, which leaves the ports of this host free.
 
@@ -154,7 +155,8 @@ impl<'a> Sessions<'a> {
         let Setting { plan, clock, .. } = self.setting;
         let lane = &mut self.lanes[slot as usize];
         lane.input.clear();
-        lane.state = State::Opening(clock.now());
+        let storm = plan.workload == WorkloadKind::Storm;
+        lane.state = State::Opening(if storm { self.opens } else { clock.now() });
         let adopted = begin_connection(self.addresses[lane.server])
             .and_then(|stream| self.sockets.adopt(slot, stream));
         if let Err(error) = adopted {
