@@ -170,9 +170,21 @@ fn live(data: &Path, rng: &mut Rng, model: &mut Model, context: &str) {
     run_here(async {
         let server = Server { folders: &folders, spares, rng, model };
         server.run(recovered, &epoch_files).await;
-        // The executor closes a dropped file in passing, and only while it runs.
-        beside(|| thread::sleep(Duration::from_millis(1))).await;
+        // The executor closes a dropped file in passing, and only while it runs. One that stays open
+        // would keep the disk mounted.
+        while has_open_log(data) {
+            beside(|| thread::sleep(Duration::from_millis(1))).await;
+        }
     });
+}
+
+/// Whether this process has a file of the log open.
+fn has_open_log(data: &Path) -> bool {
+    let open = std::fs::read_dir("/proc/self/fd").expect("the process's own files");
+    open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()).any(|file| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        file.starts_with(data) && (name.starts_with("log.") || name.starts_with("spare."))
+    })
 }
 
 struct Server<'a> {
