@@ -100,25 +100,49 @@ pub(super) struct QuotaRoots {
     /// component: looking each prefix up by itself would take time squared in the path's length.
     hashes: HashMap<u64, u32>,
     keys: RandomState,
+    /// Those of `roots` that are none any more since `begin`.
+    gone: HashSet<Box<str>>,
 }
 
 impl QuotaRoots {
     pub fn is_empty(&self) -> bool {
-        self.roots.is_empty()
+        self.roots.len() == self.gone.len()
+    }
+
+    /// Whether there is a root, or was one when the transaction began.
+    pub fn is_some_since_begin(&self) -> bool {
+        !self.roots.is_empty()
     }
 
     /// In no defined order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.roots.iter().map(|root| &**root)
+        self.roots.iter().map(|root| &**root).filter(|root| self.is_live(root))
+    }
+
+    /// A transaction begins: roots that the ones before it removed are forgotten.
+    pub fn begin(&mut self) {
+        for root in std::mem::take(&mut self.gone) {
+            self.forget(&root);
+        }
+    }
+
+    fn is_live(&self, root: &str) -> bool {
+        self.gone.is_empty() || !self.gone.contains(root)
     }
 
     pub fn add(&mut self, root: &str) {
-        if self.roots.insert(root.into()) {
+        if !self.gone.remove(root) && self.roots.insert(root.into()) {
             *self.hashes.entry(self.hash(root)).or_default() += 1;
         }
     }
 
     pub fn remove(&mut self, root: &str) {
+        if self.roots.contains(root) {
+            self.gone.insert(root.into());
+        }
+    }
+
+    fn forget(&mut self, root: &str) {
         if self.roots.remove(root) {
             let hash = self.hash(root);
             let count = self.hashes.get_mut(&hash).expect("a root's hash is counted");
@@ -137,6 +161,12 @@ impl QuotaRoots {
 
     /// The roots at or above `path`, the deepest first.
     pub fn enclosing<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
+        self.enclosing_since_begin(path).filter(|root| self.is_live(root))
+    }
+
+    /// The roots at or above `path`, and those that were roots when the transaction began, the
+    /// deepest first.
+    pub fn enclosing_since_begin<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
         let mut hasher = self.keys.build_hasher();
         let mut hashed = 0;
         let mut likely = Vec::new();

@@ -119,6 +119,7 @@ impl Writer {
         assert!(zxid > self.newest, "transaction {zxid} begins after {}", self.newest);
         assert!(zxid < Zxid::MAX, "the last zxid stands for all");
         (self.newest, self.time_ms, self.in_transaction) = (zxid, time_ms, true);
+        self.quotas.begin();
     }
 
     /// Creates a znode. `parent_cversion` is the parent's new stored cversion, as transactions
@@ -384,9 +385,11 @@ impl Writer {
         }
     }
 
-    /// The quota roots at or above `path` on the newest version, the deepest first.
+    /// The quota roots at or above `path`, the deepest first: those on the newest version, and those
+    /// that the transaction which is being made has removed.
     pub fn quota_roots<'p>(&self, path: &'p str) -> impl Iterator<Item = &'p str> {
-        let asked = (!self.quotas.is_empty()).then(|| self.quotas.enclosing(path));
+        let some = self.quotas.is_some_since_begin();
+        let asked = some.then(|| self.quotas.enclosing_since_begin(path));
         asked.into_iter().flatten()
     }
 

@@ -104,6 +104,32 @@ fn a_multi_is_held_against_the_counts_before_it() {
 }
 
 #[test]
+fn a_multi_cannot_remove_the_quota_that_it_would_exceed() {
+    let mut client = limited("count=-1,bytes=-1=;countHardLimit=1");
+    let delete = |path| (OpCode::DELETE, path_version(path, -1));
+    let parts = [delete(LIMITS), (OpCode::CREATE, create("/q/a", b"", &open_acl(31), 0))];
+    let (err, body) = client.write(OpCode::MULTI, &multi(&parts));
+    let mut expected = Vec::new();
+    for err in [Ok, QuotaExceeded] {
+        reply::multi_error(&mut expected, err);
+    }
+    reply::multi_end(&mut expected);
+    assert_eq!((err, body), (Ok, expected));
+    assert_eq!(client.create("/q/a", ""), QuotaExceeded, "the quota is still there");
+    assert_eq!(client.delete(LIMITS), Ok);
+    assert_eq!(client.create("/q/a", ""), Ok);
+    // What makes a quota is not held against it, but counted; `/q/a` came while there was none.
+    let mut parts = vec![(
+        OpCode::CREATE,
+        create(LIMITS, b"count=1,bytes=-1=;countHardLimit=1", &open_acl(31), 0),
+    )];
+    parts.push((OpCode::CREATE, create("/q/b", b"", &open_acl(31), 0)));
+    client.write(OpCode::MULTI, &multi(&parts));
+    assert_eq!(client.stats(), "count=2,bytes=5");
+    assert_eq!(client.create("/q/c", ""), QuotaExceeded);
+}
+
+#[test]
 fn limits_that_cannot_be_read_refuse_everything_and_no_limits_refuse_nothing() {
     let mut client = limited("nonsense");
     assert_eq!(client.create("/q/a", ""), MarshallingError);
