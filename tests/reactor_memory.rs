@@ -1,21 +1,42 @@
-//! What a reactor allocates: nothing for a read, and little for a watch.
+//! What a reactor allocates: nothing for a read, little for a watch, and a few times for a turn's
+//! writes, however many.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
 
+use one_core::{OneCore, add_watch, path, ping, read, set};
 use ringkeeper::config::load::{Overrides, load};
-use ringkeeper::consensus::handoff::{Answer, Answers, Outcome, Published};
-use ringkeeper::ids::{ConnId, ReactorId, SessionId, Zxid};
+use ringkeeper::consensus::handoff::{Answer, Answers, Entry, Outcome, Published, Submission};
+use ringkeeper::consensus::message::ConsensusMessage;
+use ringkeeper::ids::{ReactorId, SessionId};
+use ringkeeper::jute::opcode::OpCode;
+use ringkeeper::limits::PUBLISHED_WAITING_MAX;
 use ringkeeper::reactor::admission::Admission;
-use ringkeeper::reactor::serve::Reactor;
+use ringkeeper::reactor::message::ReactorMessage;
 use ringkeeper::reactor::settings::Settings;
-use ringkeeper::tree::{AclId, Owner, Writer};
+use ringkeeper::reactor::turn::{Setup, run};
+use ringkeeper::rt::inbox::{RingInbox, TaskInbox};
+use ringkeeper::rt::net;
+use ringkeeper::tree::Writer;
+
+mod one_core;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
     static BYTES: Cell<i64> = const { Cell::new(0) };
+    /// Whether this thread's allocations count in `OF_THE_REACTOR`, too.
+    static IS_THE_REACTOR: Cell<bool> = const { Cell::new(false) };
 }
+
+/// The allocations of the one reactor that runs on a thread of its own.
+static OF_THE_REACTOR: AtomicU64 = AtomicU64::new(0);
 
 /// Counts what each thread allocates, and the bytes that it holds as malloc hands them out.
 struct Counting;
@@ -30,6 +51,9 @@ unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = ALLOCATIONS.try_with(|count| count.set(count.get() + 1));
         let _ = BYTES.try_with(|bytes| bytes.set(bytes.get() + chunk(layout.size())));
+        if IS_THE_REACTOR.try_with(Cell::get).unwrap_or(false) {
+            OF_THE_REACTOR.fetch_add(1, Ordering::Relaxed);
+        }
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
@@ -44,86 +68,188 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// A reactor with one client and so many znodes below /k.
-fn reactor(znodes: usize) -> (Reactor, ConnId, Writer) {
-    let (mut writer, registry) = Writer::new();
-    writer.begin(Zxid::from_bits(1), 0);
-    writer.create("/k", None, AclId::OPEN, Owner::Persistent, None).unwrap();
-    for key in 0..znodes {
-        let path = format!("/k/{key:08}");
-        writer.create(&path, Some(&[7; 100]), AclId::OPEN, Owner::Persistent, None).unwrap();
-    }
-    writer.publish(Zxid::from_bits(1));
-    let config = load(None, &Overrides::default()).unwrap().config;
-    let admission = Arc::new(Admission::new(1, None, None));
-    let address = "127.0.0.1:4000".parse::<std::net::SocketAddr>().unwrap();
-    admission.admit(address.ip()).unwrap();
-    let settings = Settings::new(&config, 1);
-    let mut reactor = Reactor::new(ReactorId(0), settings, &registry, admission, 0);
-    let conn = reactor.connected(address);
-    let mut connect = [0; 48];
-    (connect[3], connect[31]) = (44, 16);
-    reactor.receive(conn.slot, &connect);
-    let session = SessionId::from_bits(1);
-    let outcome = Outcome::SessionOpened { session, timeout_ms: 10_000 };
-    let list = vec![Answer { conn, xid: 0, after: 0, outcome }];
-    let answers = vec![Answers { list, bytes: Vec::new() }];
-    let through = Zxid::from_bits(1);
-    reactor.take_published(&Published { through, answers, ..Published::default() });
-    (reactor, conn, writer)
+/// How often `work` allocates.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
 }
 
-fn get(path: &str, watch: bool) -> Vec<u8> {
-    let mut frame = Vec::new();
-    frame.extend((13 + path.len() as i32).to_be_bytes());
-    frame.extend([0, 0, 0, 1, 0, 0, 0, 4]);
-    frame.extend((path.len() as i32).to_be_bytes());
-    frame.extend(path.as_bytes());
-    frame.push(watch.into());
-    frame
+/// 32 requests of one client, each turn again: so many bytes of answers, and no allocation.
+fn allocates_nothing(request: impl Fn(usize) -> Vec<u8>, answers: usize) {
+    let mut server = OneCore::new(1_000);
+    let client = server.client();
+    let requests: Vec<u8> = (0..32).flat_map(|number| request(number * 31)).collect();
+    let mut turn = || {
+        server.reactor.receive(client.slot, &requests);
+        assert_eq!(server.send(), answers);
+    };
+    // Buffers reach their size.
+    (0..10).for_each(|_| turn());
+    let count = allocations(|| (0..250).for_each(|_| turn()));
+    assert_eq!(count, 0, "allocations of 8,000 requests");
 }
 
-/// What a turn does with output: it goes out, and its buffer comes back. Returns its length.
-fn turn(reactor: &mut Reactor, sent: &mut Vec<Vec<u8>>) -> usize {
-    let mut bytes = 0;
-    reactor.flush(|_, out| {
-        bytes += out.len();
-        let mut buffer = std::mem::take(out);
-        buffer.clear();
-        sent.push(buffer);
-    });
-    reactor.keep_buffers(sent, 8);
-    bytes
+/// Answers have a header of 20 bytes with the length, a Stat 68.
+const HEADER: usize = 20;
+const STAT: usize = 68;
+
+#[test]
+fn a_get_allocates_nothing() {
+    let get = |key| read(OpCode::GET_DATA, &path(key), false);
+    allocates_nothing(get, 32 * (HEADER + 4 + 100 + STAT));
 }
 
 #[test]
-fn a_read_allocates_nothing() {
-    let (mut reactor, conn, _writer) = reactor(1_000);
-    let requests: Vec<_> =
-        (0..32).flat_map(|key| get(&format!("/k/{:08}", key * 31), false)).collect();
-    let mut sent = Vec::new();
-    let mut round = |bytes: &[u8]| {
-        reactor.receive(conn.slot, bytes);
-        turn(&mut reactor, &mut sent)
-    };
-    // Buffers reach their size.
-    (0..10).for_each(|_| assert!(round(&requests) > 32 * 100));
-    let before = ALLOCATIONS.get();
-    for _ in 0..1_000 {
-        assert_eq!(round(&requests), 32 * 192);
+fn a_get_of_what_is_not_there_allocates_nothing() {
+    let get = |key| read(OpCode::GET_DATA, &path(key + 1_000), false);
+    allocates_nothing(get, 32 * HEADER);
+}
+
+#[test]
+fn an_exists_allocates_nothing() {
+    let exists = |key| read(OpCode::EXISTS, &path(key), false);
+    allocates_nothing(exists, 32 * (HEADER + STAT));
+}
+
+#[test]
+fn a_list_of_children_allocates_nothing() {
+    // A turn's answers are 512 KB.
+    let names = 4 + 1_000 * (4 + 8);
+    allocates_nothing(|_| read(OpCode::GET_CHILDREN, "/k", false), 32 * (HEADER + names));
+    allocates_nothing(|_| read(OpCode::GET_CHILDREN2, "/k", false), 32 * (HEADER + names + STAT));
+}
+
+#[test]
+fn a_ping_allocates_nothing() {
+    allocates_nothing(|_| ping(), 32 * HEADER);
+}
+
+#[test]
+fn a_watch_that_is_there_already_allocates_nothing() {
+    let get = |key| read(OpCode::GET_DATA, &path(key), true);
+    allocates_nothing(get, 32 * (HEADER + 4 + 100 + STAT));
+}
+
+/// Plays the consensus core: opens the session that is asked for, and does nothing else.
+fn open_session(consensus: &TaskInbox<ConsensusMessage>, reactor: &RingInbox<ReactorMessage>) {
+    loop {
+        thread::sleep(Duration::from_millis(1));
+        let Some(ConsensusMessage::Submission(Submission { entries, .. })) = consensus.take()
+        else {
+            continue;
+        };
+        for entry in entries {
+            let Entry::OpenSession { conn, timeout_ms } = entry else { continue };
+            let outcome = Outcome::SessionOpened { session: SessionId::from_bits(1), timeout_ms };
+            let list = vec![Answer { conn, xid: 0, after: 0, outcome }];
+            let answers = vec![Answers { list, bytes: Vec::new() }];
+            let batch = Published { answers, ..Published::default() };
+            return reactor.send(ReactorMessage::Published(Arc::new(batch))).unwrap();
+        }
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0, "allocations of 32,000 reads");
+}
+
+#[test]
+fn a_reactor_with_its_sockets_allocates_nothing_for_a_read() {
+    const TURNS: u64 = 1_000;
+    let (_writer, registry) = Writer::new();
+    let mut settings = Settings::new(&load(None, &Overrides::default()).unwrap().config, 1);
+    // What a reactor says of its sessions twice in a tick is not for requests.
+    settings.touch_ms = 3_600_000;
+    let listener = net::listen("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+    let address = listener.local_addr().unwrap();
+    let inbox = RingInbox::new(PUBLISHED_WAITING_MAX).unwrap();
+    let consensus = TaskInbox::new(1024);
+    let (admin, _words) = sync_channel(1);
+    let setup = Setup {
+        id: ReactorId(0),
+        settings,
+        registry,
+        admission: Arc::new(Admission::new(1, None, None)),
+        inbox: inbox.clone(),
+        reactors: vec![inbox.clone()],
+        consensus: consensus.clone(),
+        admin,
+        listener: Some(listener),
+        ring_depth: 64,
+        spin_before_park: Duration::ZERO,
+    };
+    let reactor = thread::spawn(move || {
+        IS_THE_REACTOR.set(true);
+        run(setup).unwrap();
+    });
+    let mut client = TcpStream::connect(address).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    client.write_all(&one_core::connect()).unwrap();
+    open_session(&consensus, &inbox);
+    client.read_exact(&mut [0; 40]).unwrap();
+
+    let reads = [read(OpCode::GET_DATA, "/", false), read(OpCode::EXISTS, "/", false), ping()];
+    let mut answers = [0; (HEADER + 4 + STAT) + (HEADER + STAT) + HEADER];
+    let mut turn = || {
+        client.write_all(&reads.concat()).unwrap();
+        client.read_exact(&mut answers).unwrap();
+    };
+    (0..TURNS).for_each(|_| turn());
+    let before = OF_THE_REACTOR.load(Ordering::Relaxed);
+    (0..TURNS).for_each(|_| turn());
+    let count = OF_THE_REACTOR.load(Ordering::Relaxed) - before;
+    inbox.send(ReactorMessage::Stop).unwrap();
+    drop(client);
+    reactor.join().unwrap();
+    println!("{count} allocations of {TURNS} turns");
+    // The kernel may cut what it hands over anew, and a buffer grow once more.
+    assert!(count < TURNS / 50, "{count} allocations of {TURNS} turns of three reads");
+}
+
+/// The allocations of a turn with so many sets of one client: the reactor's until it has handed
+/// them over, the consensus core's, and the reactor's for the answers.
+fn allocations_of_sets(sets: usize) -> [u64; 3] {
+    let mut server = OneCore::new(1_000);
+    let client = server.client();
+    let requests: Vec<u8> = (0..sets).flat_map(|number| set(&path(number * 31 % 1_000))).collect();
+    let mut most = [0; 3];
+    for turn in 0..400 {
+        let mut published = None;
+        let counts = [
+            allocations(|| {
+                server.reactor.receive(client.slot, &requests);
+                server.reactor.seal();
+            }),
+            allocations(|| published = server.commit()),
+            allocations(|| {
+                server.reactor.take_published(&published.expect("sets were committed"));
+                assert_eq!(server.send(), sets * (HEADER + STAT));
+            }),
+        ];
+        // Until buffers have reached their size.
+        if turn >= 100 {
+            most = std::array::from_fn(|at| most[at].max(counts[at]));
+        }
+    }
+    most
+}
+
+/// Most of it is lists that grow, so the more sets a turn has, the fewer allocations each costs.
+#[test]
+fn sets_allocate_for_the_turn_and_not_for_each() {
+    for (sets, most) in [(1, 16), (32, 2 * 32), (256, 256 / 2)] {
+        let counts = allocations_of_sets(sets);
+        println!("{sets} sets: {counts:?}");
+        assert!(counts.iter().sum::<u64>() <= most, "{counts:?} allocations of {sets} sets");
+    }
 }
 
 #[test]
 fn a_watch_takes_at_most_a_hundred_bytes() {
     const WATCHES: i64 = 200_000;
-    let (mut reactor, conn, _writer) = reactor(WATCHES as usize);
-    let mut sent = Vec::new();
+    let mut server = OneCore::new(WATCHES as usize);
+    let client = server.client();
     let before = BYTES.get();
-    for key in 0..WATCHES {
-        reactor.receive(conn.slot, &get(&format!("/k/{key:08}"), true));
-        turn(&mut reactor, &mut sent);
+    for key in 0..WATCHES as usize {
+        server.reactor.receive(client.slot, &read(OpCode::GET_DATA, &path(key), true));
+        server.send();
     }
     let each = (BYTES.get() - before) / WATCHES;
     assert!(each <= 100, "{each} bytes a watch");
@@ -134,26 +260,20 @@ fn a_watch_takes_at_most_a_hundred_bytes() {
 fn a_persistent_watch_takes_no_more_and_all_of_it_comes_back() {
     const WATCHES: i64 = 200_000;
     for mode in [0, 1] {
-        let (mut reactor, conn, _writer) = reactor(0);
-        let mut sent = Vec::new();
+        let mut server = OneCore::new(0);
+        let client = server.client();
         let before = BYTES.get();
         for key in 0..WATCHES {
             let path = format!("/services/instance-{key:08}/health");
-            let length = path.len() as i32;
-            let mut frame = (16 + length).to_be_bytes().to_vec();
-            frame.extend([0, 0, 0, 1, 0, 0, 0, 106]);
-            frame.extend(length.to_be_bytes());
-            frame.extend(path.as_bytes());
-            frame.extend([0, 0, 0, mode]);
-            reactor.receive(conn.slot, &frame);
-            turn(&mut reactor, &mut sent);
+            server.reactor.receive(client.slot, &add_watch(&path, mode));
+            server.send();
         }
         let each = (BYTES.get() - before) / WATCHES;
         assert!(each <= 100, "{each} bytes a watch of {} bytes of path", 35);
         assert!(each >= 35, "{each} bytes a watch: they are not there");
-        reactor.close_now(conn.slot);
+        server.reactor.close_now(client.slot);
         for _ in 0..WATCHES / 500 {
-            reactor.go_on_with_long_work();
+            server.reactor.go_on_with_long_work();
         }
         let left = BYTES.get() - before;
         assert!(left < 100_000, "{left} bytes are left");
