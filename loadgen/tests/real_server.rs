@@ -1,6 +1,6 @@
 //! Whole runs against Ringkeeper itself: that its server takes what each workload asks for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use harness::server::{Server, Setup};
@@ -12,11 +12,8 @@ const LOADGEN: &str = env!("CARGO_BIN_EXE_ringkeeper-loadgen");
 /// each some time in its window.
 const SHORT: &str = "--duration 500ms --warm-up 50ms --keys 20 --connections 3 --quiet --json";
 
-/// The server that was built beside the load generator.
 fn server(folder: &TempDir) -> Server {
-    let program = Path::new(LOADGEN).with_file_name("ringkeeper");
-    assert!(program.exists(), "no {}: cargo build -p ringkeeper", program.display());
-    Setup::new(program.to_str().unwrap(), &folder.path().join("data"), folder.path()).start()
+    Setup::new(program().to_str().unwrap(), &folder.path().join("data"), folder.path()).start()
 }
 
 fn run(server: &Server, options: &str) -> Output {
@@ -25,6 +22,13 @@ fn run(server: &Server, options: &str) -> Output {
         .args(options.split_whitespace())
         .output()
         .unwrap()
+}
+
+/// The server that was built beside the load generator.
+fn program() -> PathBuf {
+    let program = Path::new(LOADGEN).with_file_name("ringkeeper");
+    assert!(program.exists(), "no {}: cargo build -p ringkeeper", program.display());
+    program
 }
 
 /// A run that must go well; gives its JSON.
@@ -96,5 +100,50 @@ fn every_watcher_is_told_of_every_write() {
             assert_eq!(round["latency_us"]["count"], 39 * sets, "events alone: {round:#}");
             assert!(round["requests"].as_u64().unwrap() <= 39 * sets, "{round:#}");
         }
+    }
+}
+
+#[test]
+fn an_experiment_takes_its_figures_from_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let (grid, out) = (folder.path().join("grid.toml"), folder.path().join("out"));
+    let declared = "repeats = 1\n[server]\nringkeeper.segmentSizeKb = 1024\n\
+                    ringkeeper.ringDepth = [64, 1024]\n\
+                    [[load]]\nworkload = \"get\"\nkeys = 20\n\
+                    duration = \"500ms\"\nwarm-up = \"50ms\"\n";
+    std::fs::write(&grid, declared).unwrap();
+    let run = |again: &[&str]| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tuning/experiment");
+        let mut line = Command::new(script);
+        line.args(["run".as_ref(), grid.as_os_str(), "--out".as_ref(), out.as_os_str()])
+            .args(["--data-dir".as_ref(), folder.path(), "--loadgen".as_ref(), LOADGEN.as_ref()])
+            .args(["--server".as_ref(), program().as_os_str()])
+            .args(again);
+        line.output().expect("python3 runs tuning/experiment")
+    };
+    let mut ran = run(&[]);
+    // On a machine with much else to do a short window may pass without a reply; that is a run that
+    // failed, and so it may be run again.
+    for _ in 0..10 {
+        if ran.status.code() != Some(1) {
+            break;
+        }
+        ran = run(&["--retry-failed"]);
+    }
+    assert_eq!(ran.status.code(), Some(0), "{}", String::from_utf8_lossy(&ran.stderr));
+    let rows = std::fs::read_to_string(out.join("runs.csv")).unwrap();
+    let mut lines = rows.lines();
+    let columns: Vec<_> = lines.next().unwrap().split(',').collect();
+    let figure = |line: &str, column: &str| -> f64 {
+        let at = columns.iter().position(|it| *it == column).expect(column);
+        line.split(',').nth(at).unwrap().parse().unwrap_or_else(|_| panic!("{column}: {rows}"))
+    };
+    let runs: Vec<_> = lines.filter(|line| line.contains(",ok,")).collect();
+    assert_eq!(runs.len(), 2, "{rows}");
+    for run in runs {
+        assert!(figure(run, "requests_per_second") > 0.0, "{rows}");
+        assert!(figure(run, "p50_us") <= figure(run, "p99.9_us"), "{rows}");
+        assert_eq!(figure(run, "errors") + figure(run, "connections_failed"), 0.0, "{rows}");
+        assert!(figure(run, "busy") > 0.0 && figure(run, "p99_us") > 0.0, "{rows}");
     }
 }
