@@ -2,6 +2,7 @@
 //! transactions. `cargo bench --bench jute`.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ringkeeper::ids::{SessionId, Zxid};
@@ -52,6 +53,15 @@ fn requests(c: &mut Criterion) {
 
     let mut group = c.benchmark_group("request");
     group.throughput(Throughput::Elements(32));
+    group.bench_function("32 frames in one receive buffer, their headers", |b| {
+        b.iter(|| {
+            let mut rest = black_box(&socket[..]);
+            while let Ok(Next::Frame(body)) = frame::next(rest, FRAME_BYTES_DEFAULT) {
+                black_box(request::header(body).unwrap().0);
+                rest = &rest[frame::LENGTH_BYTES + body.len()..];
+            }
+        });
+    });
     group.bench_function("32 getData in one receive buffer", |b| {
         b.iter(|| {
             let mut rest = black_box(&socket[..]);
@@ -109,6 +119,9 @@ fn replies(c: &mut Criterion) {
         let names = black_box(&children).iter().map(String::as_str);
         reply::get_children2(out, 1, zxid, names, &stat);
     });
+    bench("getChildren of 100", &mut |out| {
+        reply::get_children(out, 1, zxid, black_box(&children).iter().map(String::as_str));
+    });
     bench("ping or an error", &mut |out| reply::bare(out, 1, zxid, ErrorCode::Ok));
     bench("watch event", &mut |out| {
         reply::event(out, zxid, EventType::NodeDataChanged, black_box(PATH));
@@ -129,6 +142,10 @@ fn transactions(c: &mut Criterion) {
     txn::encode_header(&mut create, &header);
     txn::encode_create(&mut create, PATH, Some(&DATA), &acl[..], false, 1);
 
+    let mut set_data = Vec::new();
+    txn::encode_header(&mut set_data, &TxnHeader { op: OpCode::SET_DATA, ..header });
+    txn::encode_set_data(&mut set_data, PATH, Some(&DATA), 1);
+
     let mut out = Vec::with_capacity(4096);
     let mut group = c.benchmark_group("txn");
     group.bench_function("write a create", |b| {
@@ -145,11 +162,25 @@ fn transactions(c: &mut Criterion) {
             txn::encode_set_data(&mut out, black_box(PATH), Some(&DATA), 1);
         });
     });
+    group.bench_function("write a delete", |b| {
+        b.iter(|| {
+            out.clear();
+            txn::encode_header(&mut out, black_box(&header));
+            txn::encode_delete(&mut out, black_box(PATH));
+        });
+    });
     group.bench_function("read a create", |b| {
         b.iter(|| black_box(Transaction::decode(black_box(&create)).unwrap().header));
+    });
+    group.bench_function("read a setData", |b| {
+        b.iter(|| black_box(Transaction::decode(black_box(&set_data)).unwrap().header));
     });
     group.finish();
 }
 
-criterion_group!(benches, requests, replies, transactions);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(1)).warm_up_time(Duration::from_millis(300)).sample_size(30);
+    targets = requests, replies, transactions
+}
 criterion_main!(benches);
