@@ -1,4 +1,4 @@
-//! The tree: get, set, create and children at 1,000 and 1,000,000 znodes of 100 bytes; how fast a
+//! The tree: get, set, create, delete and children at 1,000 and 1,000,000 znodes of 100 bytes; how fast a
 //! million is restored, and how much memory it takes.
 //!
 //! `cargo bench --bench tree`
@@ -144,32 +144,43 @@ fn set(c: &mut Criterion, bed: &mut Bed) {
     });
 }
 
-fn create(c: &mut Criterion, bed: &mut Bed) {
-    let mut group = c.benchmark_group("create");
-    group.throughput(Throughput::Elements(BATCH as u64));
+fn create_and_delete(c: &mut Criterion, bed: &mut Bed) {
     let count = bed.paths.len();
     let paths: Vec<String> = (count..count + BATCH).map(path).collect();
-    group.bench_function(BenchmarkId::new("256 and publish", count), |b| {
-        b.iter_custom(|iterations| {
-            let mut took = Duration::ZERO;
-            for _ in 0..iterations {
-                let started = Instant::now();
-                for path in &paths {
-                    bed.begin();
-                    let owner = Owner::Persistent;
-                    bed.writer.create(path, Some(&DATA), AclId::OPEN, owner, None).expect("new");
+    let create = |bed: &mut Bed| {
+        let started = Instant::now();
+        for path in &paths {
+            bed.begin();
+            bed.writer
+                .create(path, Some(&DATA), AclId::OPEN, Owner::Persistent, None)
+                .expect("new");
+        }
+        bed.publish();
+        started.elapsed()
+    };
+    let delete = |bed: &mut Bed| {
+        let started = Instant::now();
+        for path in &paths {
+            bed.begin();
+            bed.writer.delete(path).expect("the znode is there");
+        }
+        bed.publish();
+        started.elapsed()
+    };
+    for name in ["create", "delete"] {
+        let mut group = c.benchmark_group(name);
+        group.throughput(Throughput::Elements(BATCH as u64));
+        group.bench_function(BenchmarkId::new("256 and publish", count), |b| {
+            b.iter_custom(|times| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..times {
+                    let (created, deleted) = (create(bed), delete(bed));
+                    spent += if name == "create" { created } else { deleted };
                 }
-                bed.publish();
-                took += started.elapsed();
-                bed.begin();
-                for path in &paths {
-                    bed.writer.delete(path).expect("the znode is there");
-                }
-                bed.publish();
-            }
-            took
+                spent
+            });
         });
-    });
+    }
 }
 
 fn children(c: &mut Criterion, bed: &mut Bed) {
@@ -208,7 +219,7 @@ fn tree(c: &mut Criterion) {
         let mut bed = Bed::new(count);
         get(c, &mut bed);
         children(c, &mut bed);
-        create(c, &mut bed);
+        create_and_delete(c, &mut bed);
         set(c, &mut bed);
         println!("{count} znodes after it: {:?}", bed.writer.memory());
     }
