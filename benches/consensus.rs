@@ -1,8 +1,9 @@
 //! Writes through prepare, apply, the encoding of transaction and reply, and publishing, in batches
-//! of 256, without disk, sockets and threads: what one core can do at most. And replay: what a
-//! restart costs.
+//! of 256, without disk, sockets and threads: what one core can do at most. What takes long at once.
+//! And replay: what a restart costs.
 
 use std::hint::black_box;
+use std::iter;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -15,11 +16,13 @@ use ringkeeper::ids::{ConnId, ReactorId, ServerId, SessionId, Zxid};
 use ringkeeper::jute::opcode::OpCode;
 use ringkeeper::jute::records::{Acl, Id};
 use ringkeeper::jute::reply;
+use ringkeeper::limits::REAP_LOOKS_MAX;
 use ringkeeper::log::recover::Recover;
 use ringkeeper::tree::Writer;
 use ringkeeper::zab::step::Start;
 
 const BATCH: usize = 256;
+const MILLION: usize = 1_000_000;
 const CONN: ConnId = ConnId { slot: 0, tenant: 0 };
 const MOMENT: Moment = Moment { wall_ms: 1_700_000_000_000, now_ms: 1_000 };
 
@@ -80,12 +83,28 @@ fn path(number: usize) -> String {
 }
 
 fn create(path: &str) -> Vec<u8> {
+    creation(path, 0)
+}
+
+/// The record of a createContainer.
+fn container(number: usize) -> Vec<u8> {
+    creation(&format!("/container-{number:07}"), 4)
+}
+
+fn creation(path: &str, flags: i32) -> Vec<u8> {
     let mut body = Vec::new();
     reply::string(&mut body, path);
     reply::buffer(&mut body, Some(&[7; 100]));
     let id = Id { scheme: "world".to_owned(), id: "anyone".to_owned() };
     reply::acl(&mut body, &[Acl { perms: 31, id }]);
-    reply::int(&mut body, 0);
+    reply::int(&mut body, flags);
+    body
+}
+
+fn delete(path: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    reply::string(&mut body, path);
+    reply::int(&mut body, -1);
     body
 }
 
@@ -99,7 +118,7 @@ fn set_data(path: &str) -> Vec<u8> {
 
 fn filled(znodes: usize) -> Server {
     let mut server = Server::new();
-    let parent = server.submission(OpCode::CREATE, std::iter::once(create("/bench")));
+    let parent = server.submission(OpCode::CREATE, iter::once(create("/bench")));
     server.commit(parent);
     for first in (0..znodes).step_by(BATCH) {
         let numbers = first..(first + BATCH).min(znodes);
@@ -128,7 +147,7 @@ fn timed(
 fn writes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("consensus");
     group.throughput(Throughput::Elements(BATCH as u64));
-    for znodes in [1_000, 1_000_000] {
+    for znodes in [1_000, MILLION] {
         let mut server = filled(znodes);
         let mut random = 1_usize;
         group.bench_function(format!("set 256 of {znodes} znodes"), |bencher| {
@@ -152,13 +171,7 @@ fn writes(criterion: &mut Criterion) {
                     server.submission(OpCode::CREATE, (1..=BATCH).map(|n| create(&path(n))))
                 });
                 spent += timed(&mut server, 1, |server| {
-                    let bodies = (1..=BATCH).map(|number| {
-                        let mut body = Vec::new();
-                        reply::string(&mut body, &path(number));
-                        reply::int(&mut body, -1);
-                        body
-                    });
-                    server.submission(OpCode::DELETE, bodies)
+                    server.submission(OpCode::DELETE, (1..=BATCH).map(|n| delete(&path(n))))
                 });
             }
             spent
@@ -167,11 +180,62 @@ fn writes(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What a server with a million znodes does at once on the core that orders writes.
+fn stalls(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("stalls");
+    let mut server = filled(MILLION);
+    let quota = "/zookeeper/quota/bench";
+    let limits = format!("{quota}/zookeeper_limits");
+    let stats = format!("{quota}/zookeeper_stats");
+    for made in [quota, &limits, &stats] {
+        let made = server.submission(OpCode::CREATE, iter::once(create(made)));
+        server.commit(made);
+    }
+    group.bench_function(format!("count {MILLION} znodes for a new quota"), |bencher| {
+        bencher.iter_custom(|times| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..times {
+                let gone = server.submission(OpCode::DELETE, iter::once(delete(&stats)));
+                server.commit(gone);
+                spent += timed(&mut server, 1, |server| {
+                    server.submission(OpCode::CREATE, iter::once(create(&stats)))
+                });
+            }
+            spent
+        });
+    });
+    drop(server);
+
+    let mut server = Server::new();
+    for first in (0..MILLION).step_by(BATCH) {
+        let bodies = (first..MILLION.min(first + BATCH)).map(container);
+        let batch = server.submission(OpCode::CREATE_CONTAINER, bodies);
+        server.commit(batch);
+    }
+    let mut step = || {
+        let moment = Moment { now_ms: server.core.next_reap_ms(), ..MOMENT };
+        let began = Instant::now();
+        server.core.reap(moment, &mut |_, _: &[u8]| panic!("none of them is over"));
+        began.elapsed()
+    };
+    let mut round: Vec<Duration> = (0..MILLION.div_ceil(REAP_LOOKS_MAX)).map(|_| step()).collect();
+    round.sort_unstable();
+    let (steps, all) = (round.len(), round.iter().sum::<Duration>());
+    println!(
+        "a search of {MILLION} containers: {steps} steps, {all:?}, slowest {:?}",
+        round[steps - 1]
+    );
+    group.bench_function(format!("a step of the search among {MILLION} containers"), |bencher| {
+        bencher.iter_custom(|steps| (0..steps).map(|_| step()).sum());
+    });
+    group.finish();
+}
+
 fn replay(criterion: &mut Criterion) {
     const TXNS: usize = 100_000;
     let mut server = Server::new();
     let mut log: Vec<(Zxid, Vec<u8>)> = Vec::new();
-    let parent = server.submission(OpCode::CREATE, std::iter::once(create("/bench")));
+    let parent = server.submission(OpCode::CREATE, iter::once(create("/bench")));
     let creates = server.submission(OpCode::CREATE, (0..1000).map(|n| create(&path(n))));
     let sets = (0..TXNS).map(|n| set_data(&path(n % 1000)));
     let sets = server.submission(OpCode::SET_DATA, sets);
@@ -196,5 +260,9 @@ fn replay(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, writes, replay);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(300)).sample_size(10);
+    targets = writes, stalls, replay
+}
 criterion_main!(benches);
