@@ -142,6 +142,7 @@ fn reactor(listener: TcpListener) {
     let consensus = TaskInbox::new(1024);
     let (admin, _words) = sync_channel(1);
     let setup = Setup {
+        serving: true,
         id: ReactorId(0),
         settings: Settings::new(&defaults, 1),
         registry,

@@ -11,13 +11,14 @@ use crate::admin::inquiry::Cores;
 use crate::admin::request::AdminRequest;
 use crate::config::Config;
 use crate::config::cores::CpuId;
+use crate::consensus::member::MemberSetup;
 use crate::consensus::prepare::write::Settings as PrepareSettings;
 use crate::consensus::sessions::Sessions;
 use crate::consensus::snapshots::{SnapshotPolicy, SnapshotRequest};
-use crate::consensus::turn;
-use crate::ids::{ReactorId, ServerId};
+use crate::consensus::turn::{self, CoreFailure};
+use crate::ids::ReactorId;
 use crate::limits::{FILES_PER_REACTOR, FILES_RESERVED, LISTEN_BACKLOG_DEFAULT};
-use crate::log::group_commit::{GroupCommit, LogError, Tail};
+use crate::log::group_commit::{GroupCommit, Tail};
 use crate::log::spares::Spares;
 use crate::reactor::admission::Admission;
 use crate::reactor::settings::Settings as ReactorSettings;
@@ -26,6 +27,7 @@ use crate::rt::cores::{self, CoreError, CoreSettings};
 use crate::rt::ring::RingError;
 use crate::server::ServerError;
 use crate::tree::{Registry, Writer};
+use crate::zab::step::Start;
 
 /// What the main thread waits for.
 #[derive(Debug)]
@@ -53,6 +55,9 @@ impl Event {
 
 /// What the consensus core starts with.
 pub struct Consensus {
+    pub start: Start,
+    /// Of a member of an ensemble.
+    pub member: Option<MemberSetup>,
     pub tree: Writer,
     pub registry: Registry,
     pub sessions: Sessions,
@@ -94,7 +99,8 @@ impl Consensus {
             // The main thread is gone only when the process ends.
             let _ = ready.send(Event::ConsensusReady);
             let setup = turn::Setup {
-                me: ServerId::STANDALONE,
+                start: self.start,
+                member: self.member,
                 tree: self.tree,
                 registry: self.registry,
                 sessions: self.sessions,
@@ -111,7 +117,7 @@ impl Consensus {
             };
             turn::run(setup).await
         };
-        let done = move |ended: Result<Result<(), LogError>, CoreError>| {
+        let done = move |ended: Result<Result<(), CoreFailure>, CoreError>| {
             let ended = match ended {
                 Ok(ran) => ran.map_err(ServerError::from),
                 Err(error) => Err(error.into()),
@@ -176,6 +182,7 @@ pub fn start_reactors(
             settings: ReactorSettings::new(config, count),
             registry: registry.clone(),
             admission: Arc::clone(&admission),
+            serving: config.ensemble.is_none(),
             inbox: inboxes.reactors[index].clone(),
             reactors: inboxes.reactors.clone(),
             consensus: inboxes.consensus.clone(),

@@ -248,6 +248,20 @@ pub const HISTORY_BYTES_MAX: usize = 64 << 20;
 /// it leaves the leader. The driver stops reading from the link long before.
 pub const LEARNER_PACKETS_WAITING_MAX: usize = 1 << 20;
 
+/// Requests of a learner's clients that the leader has not answered. Full: the consensus core takes no
+/// more submissions.
+pub const FORWARDED_MAX: usize = 1 << 16;
+
+/// Committed transactions that a member keeps in memory, to bring learners up to date with.
+pub const HISTORY_KEPT: usize = 500;
+
+/// Bytes of transactions out of the log that a learner is brought up to date with. More: it gets a
+/// snapshot.
+pub const DIFF_BYTES_MAX: usize = 64 << 20;
+
+/// Learners that wait to be accepted on the quorum port.
+pub const QUORUM_BACKLOG: i32 = 128;
+
 /// Requests of learners that may wait for a sync of their session at a leader. More: the learner that
 /// sends them is left.
 pub const REQUESTS_BEHIND_SYNCS_MAX: usize = 1 << 16;

@@ -8,7 +8,9 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::time::{Duration, Instant};
@@ -23,28 +25,35 @@ use crate::admin::desk::{Desk, Ledger, SnapshotTimes};
 use crate::admin::environment::Folders;
 use crate::admin::inquiry::Cores;
 use crate::admin::metrics::StartUp;
-use crate::config::Config;
 use crate::config::load::{Loaded, Overrides, load};
+use crate::config::members::{Member, MemberAddress};
+use crate::config::{Config, Ensemble};
+use crate::consensus::member::MemberSetup;
 use crate::consensus::message::ConsensusMessage;
 use crate::consensus::recovery::State;
+use crate::consensus::turn::CoreFailure;
 use crate::housekeeping::{Housekeeping, Snapshots};
-use crate::ids::{ReactorId, ServerId};
+use crate::ids::{ReactorId, ServerId, Zxid};
 use crate::launch::{Consensus, Event, start_reactors};
 use crate::limits::{
-    ADMIN_REQUESTS_WAITING_MAX, LISTEN_BACKLOG_DEFAULT, PORT_IN_USE_MS_MAX, PUBLISHED_WAITING_MAX,
-    STOP_MS_MAX, SUBMISSIONS_WAITING_MAX,
+    ADMIN_REQUESTS_WAITING_MAX, HISTORY_KEPT, LISTEN_BACKLOG_DEFAULT, PORT_IN_USE_MS_MAX,
+    PUBLISHED_WAITING_MAX, QUORUM_PACKET_BYTES_MAX, STOP_MS_MAX, SUBMISSIONS_WAITING_MAX,
 };
 use crate::log::damage::RecoverError;
+use crate::log::epochs::{EpochError, EpochFiles, Epochs};
 use crate::log::folders::{DataFolders, FolderError};
-use crate::log::group_commit::LogError;
 use crate::log::recover::recover;
 use crate::log::spares::Spares;
 use crate::logging;
+use crate::peers::address::PeerAddress;
+use crate::peers::election_inbox::ElectionInbox;
+use crate::peers::election_port::{ElectionConfig, ElectionPort, ElectionPortError};
 use crate::reactor::message::ReactorMessage;
 use crate::rt::cores::CoreError;
 use crate::rt::inbox::{RingInbox, TaskInbox};
 use crate::rt::ring::RingError;
 use crate::rt::{cores, net, process};
+use crate::zab::step::{Cast, Reign, Start};
 
 /// A server has ended, and not because it was told to. The reason has been logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,8 +77,12 @@ pub enum ServerError {
     Recovery(#[from] RecoverError),
     #[error("the system refuses {what}: {error}")]
     System { what: &'static str, error: io::Error },
-    #[error("{0}; what was acknowledged is durable, and a restart recovers it")]
-    Log(#[from] LogError),
+    #[error("{0}")]
+    Consensus(#[from] CoreFailure),
+    #[error("{0}")]
+    Epochs(#[from] EpochError),
+    #[error("{0}")]
+    Election(#[from] ElectionPortError),
     #[error("reactor {} has failed: {error}", .reactor.0)]
     Reactor { reactor: ReactorId, error: RingError },
     #[error("the {0} has ended without being told to")]
@@ -97,9 +110,20 @@ pub fn main(file: Option<&Path>, overrides: &Overrides) -> Result<(), Failure> {
         tracing::warn!("{notice}");
     }
     serve(config, began).map_err(|error| {
-        tracing::error!("{error}");
+        if let ServerError::Consensus(CoreFailure::Restart(_)) = error {
+            tracing::info!("{error}");
+            let error = start_again();
+            tracing::error!("the server cannot start itself again: {error}");
+        } else {
+            tracing::error!("{error}");
+        }
         Failure::Service
     })
+}
+
+/// The same program with the same arguments takes this process's place. Returns only when it cannot.
+fn start_again() -> io::Error {
+    Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec()
 }
 
 /// A server must not outlive one of its cores. (Builds with `panic = "abort"` end anyway.)
@@ -122,7 +146,8 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
     tell_signals(tell.clone())?;
 
     let folders = Arc::new(DataFolders::open(&config.data_dir, &config.data_log_dir)?);
-    let mut state = State::new(ServerId::STANDALONE, u64::from(config.tick_ms));
+    let me = config.ensemble.as_ref().map_or(ServerId::STANDALONE, |ensemble| ensemble.me);
+    let mut state = State::new(me, u64::from(config.tick_ms));
     let recovered = recover(&folders, config.segment_bytes, &mut state)?;
     let inboxes = inboxes(config.cores.reactors.len())?;
     let times = SnapshotTimes::default();
@@ -137,8 +162,30 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
     let (housekeeping, to_snapshots) =
         Housekeeping::start(snapshots, spares.clone()).map_err(no_thread)?;
 
+    let (start, member) = match &config.ensemble {
+        None => (Start::standalone(me, recovered.last_zxid), None),
+        Some(ensemble) => {
+            let epochs = EpochFiles::of(&folders);
+            let start = as_member(ensemble, &config, &epochs, recovered.last_zxid)?;
+            let heard = ElectionInbox::new();
+            let member = MemberSetup {
+                ensemble: (**ensemble).clone(),
+                tick_ms: config.tick_ms.into(),
+                election: open_election_port(ensemble, &config, &heard)?,
+                heard,
+                folders: Arc::clone(&folders),
+                spares: spares.clone(),
+                epochs,
+                string_limit: QUORUM_PACKET_BYTES_MAX,
+                consensus: inboxes.consensus.clone(),
+            };
+            (start, Some(member))
+        }
+    };
     let (tree, registry, sessions) = state.finish();
     let consensus = Consensus {
+        start,
+        member,
         tree,
         registry: registry.clone(),
         sessions,
@@ -173,7 +220,7 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
     start_reactors(&config, &inboxes, &registry, listener, to_desk, open_files, &tell)?;
     tracing::info!(
         "ringkeeper {} on {address}: {} ({}), data in {}, log in {}, recovered through {} in {} \
-         ms; serving clients",
+         ms; {}",
         env!("CARGO_PKG_VERSION"),
         counted(config.cores.reactors.len(), "reactor"),
         config.cores,
@@ -181,6 +228,7 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
         folders.log().display(),
         recovered.last_zxid,
         recovered.took.as_millis(),
+        if config.ensemble.is_none() { "serving clients" } else { "looking for a leader" },
     );
 
     let signal = wait_for_signal(&events)?;
@@ -189,6 +237,55 @@ fn serve(config: Config, began: Instant) -> Result<(), ServerError> {
     housekeeping.stop();
     tracing::info!("stopped; everything is durable");
     Ok(())
+}
+
+/// A member of an ensemble that has recovered its history, which ends at `last`.
+fn as_member(
+    ensemble: &Ensemble,
+    config: &Config,
+    epochs: &EpochFiles,
+    last: Zxid,
+) -> Result<Start, ServerError> {
+    let Epochs { accepted, current } = epochs.load(last)?;
+    let cast = Cast {
+        me: ensemble.me,
+        voters: ensemble.voters.clone(),
+        tick_ms: config.tick_ms.into(),
+        init_ticks: ensemble.init_ticks.into(),
+        sync_ticks: ensemble.sync_ticks.into(),
+        config: ensemble.members.text().into(),
+        config_version: ensemble.members.version(),
+    };
+    let newest = Vec::new();
+    let (keep, reign) = (HISTORY_KEPT, Reign::New);
+    Ok(Start { cast, accepted, current, last_logged: last, newest, keep, reign })
+}
+
+fn open_election_port(
+    ensemble: &Ensemble,
+    config: &Config,
+    heard: &ElectionInbox,
+) -> Result<ElectionPort, ServerError> {
+    let addresses = |member: &Member| {
+        let address = |it: &MemberAddress| PeerAddress::new(it.host.clone(), it.election_port);
+        member.addresses.iter().map(address).collect::<Vec<_>>()
+    };
+    let own = ensemble.members.get(ensemble.me).expect("this server is a member");
+    let peers = ensemble.members.iter().filter(|member| member.id != ensemble.me);
+    let sync = Duration::from_millis(u64::from(ensemble.sync_ticks) * u64::from(config.tick_ms));
+    let settings = ElectionConfig {
+        me: ensemble.me,
+        own: addresses(own),
+        announce_all: own.addresses.len() > 1,
+        listen_on_all_ips: ensemble.listens_everywhere,
+        bind_tries: ensemble.bind_retries.unwrap_or(0),
+        peers: peers.map(|member| (member.id, addresses(member))).collect(),
+        connect_timeout: ensemble.connect_timeout,
+        handshake_timeout: ensemble.election_silence_max.unwrap_or(sync),
+        keepalive: ensemble.keep_alive,
+    };
+    let heard = heard.clone();
+    Ok(ElectionPort::start(settings, move |from, said| heard.put(from, said))?)
 }
 
 /// Binds the clients' address. Clients that come before the server serves wait in the backlog.

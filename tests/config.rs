@@ -57,23 +57,17 @@ fn zookeepers_sample_is_taken_as_it_is() {
 }
 
 #[test]
-fn an_ensembles_file_is_checked_and_refused() {
+fn an_ensembles_file_is_taken_with_a_myid() {
     let dir = tempfile::tempdir().unwrap();
     let (file, data) = (dir.path().join("zoo.cfg"), dir.path().to_str().unwrap());
     let text = SAMPLE.replace("dataDir=/tmp/zookeeper", &format!("dataDir={data}"));
     std::fs::write(&file, format!("{text}server.1=a:2888:3888\nserver.2=b:2888:3888\n")).unwrap();
-    let refusal = || load(Some(&file), &Overrides::default()).unwrap_err().to_string();
-    let refused = refusal();
+    let refused = load(Some(&file), &Overrides::default()).unwrap_err().to_string();
     assert!(refused.contains("zoo.cfg: myid file is missing: "), "{refused}");
     std::fs::write(dir.path().join("myid"), "2\n").unwrap();
-    assert_eq!(
-        refusal(),
-        format!(
-            "{}: a list of 2 servers makes an ensemble, and Ringkeeper serves standalone only as \
-             yet",
-            file.display()
-        )
-    );
+    let loaded = load(Some(&file), &Overrides::default()).unwrap();
+    let ensemble = loaded.config.ensemble.expect("two servers make an ensemble");
+    assert_eq!((ensemble.me.number(), ensemble.members.iter().len()), (2, 2));
 }
 
 #[test]

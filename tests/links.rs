@@ -15,10 +15,11 @@ use ringkeeper::limits::LINKS_MAX;
 use ringkeeper::peers::address::PeerAddress;
 use ringkeeper::peers::link::LinkLoss;
 use ringkeeper::peers::link_dial::DialSettings;
-use ringkeeper::peers::links::{LinkEvent, LinkId, Links};
+use ringkeeper::peers::links::{LinkEvent, Links};
 use ringkeeper::rt::cores::{self, CoreSettings};
 use ringkeeper::rt::net;
 use ringkeeper::rt::timer::Sleep;
+use ringkeeper::zab::step::LinkId;
 
 /// Longest wait for anything that must happen.
 const PATIENCE: Duration = Duration::from_secs(60);

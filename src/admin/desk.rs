@@ -13,7 +13,7 @@ use super::deliver::Delivery;
 use super::environment::{Folders, conf, dirs, envi};
 use super::inquiry::{Cores, NoAnswer};
 use super::metrics::{StartUp, mntr};
-use super::report::{ConnectionReport, Details, LatencyReport};
+use super::report::{ConnectionReport, Details, LatencyReport, Mode};
 use super::request::AdminRequest;
 use super::status::{Totals, srvr, stat};
 use super::word::{FourLetterWord, Question};
@@ -109,14 +109,33 @@ impl Desk {
             return format!("{word} is not executed because it is not in the whitelist.\n");
         }
         let mut out = String::new();
-        match self.execute(question, address, &mut out) {
+        let executed = match self.is_serving(word) {
+            Ok(true) => self.execute(question, address, &mut out),
+            Ok(false) => return not_serving(word),
+            Err(no_answer) => Err(no_answer),
+        };
+        match executed {
             Ok(()) => out,
-            Err(NoAnswer) if word == FourLetterWord::Isro => "null".to_owned(),
             Err(NoAnswer) => {
                 tracing::warn!(%word, "a core did not report in time");
-                "This ZooKeeper instance is not currently serving requests\n".to_owned()
+                not_serving(word)
             }
         }
+    }
+
+    /// Whether there is a leader, for a word that is about what this server serves.
+    fn is_serving(&self, word: FourLetterWord) -> Result<bool, NoAnswer> {
+        let about_the_process = matches!(
+            word,
+            FourLetterWord::Ruok
+                | FourLetterWord::Envi
+                | FourLetterWord::Gtmk
+                | FourLetterWord::Stmk
+        );
+        if about_the_process || self.config.ensemble.is_none() {
+            return Ok(true);
+        }
+        Ok(self.cores.consensus_report(false)?.mode != Mode::Idle)
     }
 
     fn execute(
@@ -197,6 +216,13 @@ impl Desk {
         totals.packets_received += self.ledger.asked.get();
         totals.packets_sent += self.ledger.answered.get();
         totals
+    }
+}
+
+fn not_serving(word: FourLetterWord) -> String {
+    match word {
+        FourLetterWord::Isro => "null".to_owned(),
+        _ => "This ZooKeeper instance is not currently serving requests\n".to_owned(),
     }
 }
 

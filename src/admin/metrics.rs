@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 use std::time::{Duration, Instant};
 
 use super::environment::file_descriptors;
-use super::report::{ConsensusReport, LatencyReport};
+use super::report::{ConsensusReport, LatencyReport, Mode};
 use super::status::{Totals, VERSION};
 
 /// What recovery took when the server started.
@@ -44,7 +44,7 @@ pub fn mntr(
     let (open, limit) = file_descriptors();
     let counters = totals.counters;
     line(out, "version", VERSION);
-    line(out, "server_state", "standalone");
+    line(out, "server_state", consensus.mode.name());
     line(out, "ephemerals_count", consensus.ephemerals);
     line(out, "num_alive_connections", totals.connections);
     line(out, "avg_latency", format_args!("{:?}", totals.latency.average_ms()));
@@ -72,6 +72,15 @@ pub fn mntr(
     line(out, "proposal_count", consensus.proposals);
     line(out, "connection_request_count", counters.handshakes);
     line(out, "stale_sessions_expired", consensus.expired_sessions);
+    if consensus.mode == Mode::Leader {
+        let (learners, sizes) = (consensus.learners, consensus.proposal_sizes);
+        line(out, "learners", learners.connected);
+        line(out, "synced_followers", learners.synced_followers);
+        line(out, "synced_observers", learners.synced_observers);
+        line(out, "last_proposal_size", sizes.last);
+        line(out, "min_proposal_size", sizes.min);
+        line(out, "max_proposal_size", sizes.max);
+    }
     summary(out, "fsynctime", consensus.fsync);
     summary(out, "snapshottime", snapshots);
     summary(out, "startup_txns_loaded", start_up.once(start_up.txns_loaded));

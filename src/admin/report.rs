@@ -6,6 +6,7 @@ use std::sync::mpsc::SyncSender;
 
 use crate::ids::{SessionId, Zxid};
 use crate::jute::opcode::OpCode;
+use crate::zab::step::Learners;
 
 /// A question to one reactor. It answers through the sender and never waits for it.
 #[derive(Debug)]
@@ -134,9 +135,62 @@ pub enum ConsensusAsk {
     ResetServerStats,
 }
 
+/// What a server is for its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Standalone,
+    Leader,
+    Follower,
+    Observer,
+    /// A member of an ensemble without a leader: it serves nobody.
+    Idle,
+}
+
+impl Mode {
+    /// As four-letter words name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Standalone => "standalone",
+            Mode::Leader => "leader",
+            Mode::Follower => "follower",
+            Mode::Observer => "observer",
+            Mode::Idle => "idle",
+        }
+    }
+}
+
+/// Bytes of transactions that a leader proposed; -1: it has proposed none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProposalSizes {
+    pub last: i64,
+    pub min: i64,
+    pub max: i64,
+}
+
+impl Default for ProposalSizes {
+    fn default() -> ProposalSizes {
+        ProposalSizes { last: -1, min: -1, max: -1 }
+    }
+}
+
+impl ProposalSizes {
+    /// One more was proposed.
+    pub fn note(&mut self, bytes: usize) {
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.last = bytes;
+        self.min = if self.min < 0 { bytes } else { self.min.min(bytes) };
+        self.max = self.max.max(bytes);
+    }
+}
+
 /// The consensus core, at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct ConsensusReport {
+    pub mode: Mode,
+    /// Of a leader.
+    pub learners: Learners,
+    pub proposal_sizes: ProposalSizes,
     pub last_committed: Zxid,
     pub znodes: u64,
     pub ephemerals: u64,

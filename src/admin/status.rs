@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::connections::brief;
 use super::report::{
-    ConnectionCounters, ConnectionReport, ConsensusReport, LatencyReport, ReactorReport,
+    ConnectionCounters, ConnectionReport, ConsensusReport, LatencyReport, Mode, ProposalSizes,
+    ReactorReport,
 };
 
 /// What the server calls itself: the release of ZooKeeper whose behaviour it follows, which
@@ -104,8 +105,12 @@ fn counts(out: &mut String, totals: Totals, consensus: &ConsensusReport) {
     writeln!(out, "Connections: {}", totals.connections).unwrap();
     writeln!(out, "Outstanding: {}", totals.outstanding).unwrap();
     writeln!(out, "Zxid: {}", consensus.last_committed).unwrap();
-    out.push_str("Mode: standalone\n");
+    writeln!(out, "Mode: {}", consensus.mode.name()).unwrap();
     writeln!(out, "Node count: {}", consensus.znodes).unwrap();
+    if consensus.mode == Mode::Leader {
+        let ProposalSizes { last, min, max } = consensus.proposal_sizes;
+        writeln!(out, "Proposal sizes last/min/max: {last}/{min}/{max}").unwrap();
+    }
 }
 
 #[cfg(test)]

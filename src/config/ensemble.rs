@@ -50,15 +50,6 @@ pub struct Ensemble {
     pub election_silence_max: Option<Duration>,
     /// `tcpKeepAlive`: TCP probes members that are silent on the election port.
     pub keep_alive: bool,
-    /// `leaderServes`: a leader takes clients too.
-    pub leader_serves: bool,
-    /// `readonlymode.enabled`: clients that allow it are served reads without a quorum. Unlike
-    /// ZooKeeper's, it is read from the file.
-    pub read_only_mode: bool,
-    /// `localSessionsEnabled`: sessions are the business of one server alone until...
-    pub local_sessions: bool,
-    /// ... `localSessionsUpgradingEnabled`: they first create an ephemeral.
-    pub local_sessions_upgrading: bool,
     /// `observer.reconnectDelayMs`: what an observer waits at most before it connects again.
     pub observer_reconnect_delay: Duration,
 }
@@ -113,6 +104,24 @@ pub(super) fn listed(values: &mut Values, data_dir: &Path) -> Result<Listed, Con
     in_ensemble(values, data_dir, file, list)
 }
 
+/// What is asked for and not there yet, without which a member serves all the same.
+fn tell_what_has_no_effect(values: &mut Values) -> Result<(), ConfigError> {
+    for (key, choices, default, lost) in [
+        ("leaderServes", YES, true, "a leader takes clients, too"),
+        ("readonlymode.enabled", TRUE, false, "without a leader nobody is served"),
+        ("localSessionsEnabled", TRUE, false, "every session is the whole ensemble's"),
+    ] {
+        let line = values.line(key);
+        if let Some(line) = line
+            && values.choice(key, choices, default)? != default
+        {
+            let place = values.place(line);
+            values.notices.push(Notice::NoEffect { place, key: key.to_owned(), lost });
+        }
+    }
+    Ok(())
+}
+
 /// The rest of what a member's configuration says.
 fn in_ensemble(
     values: &mut Values,
@@ -144,6 +153,9 @@ fn in_ensemble(
     let silence_ms = values.number("quorumCnxnTimeoutMs", -1..=i64::from(i32::MAX), MS)?;
     let retries = values.number("electionPortBindRetry", 0..=i32::MAX as u32, "attempts")?;
     let delay_ms = values.number("observer.reconnectDelayMs", 0..=i32::MAX as u64, MS)?;
+    tell_what_has_no_effect(values)?;
+    // It says how local sessions become others.
+    values.choice("localSessionsUpgradingEnabled", TRUE, false)?;
     let ensemble = Ensemble {
         me,
         peer_type: member.peer_type,
@@ -160,10 +172,6 @@ fn in_ensemble(
             .filter(|ms| *ms > 0)
             .map(Duration::from_millis),
         keep_alive: values.choice("tcpKeepAlive", TRUE, false)?,
-        leader_serves: values.choice("leaderServes", YES, true)?,
-        read_only_mode: values.choice("readonlymode.enabled", TRUE, false)?,
-        local_sessions: values.choice("localSessionsEnabled", TRUE, false)?,
-        local_sessions_upgrading: values.choice("localSessionsUpgradingEnabled", TRUE, false)?,
         observer_reconnect_delay: Duration::from_millis(delay_ms.unwrap_or(0)),
     };
     Ok(Listed::Ensemble(Box::new(ensemble), client))
@@ -392,8 +400,7 @@ mod tests {
         assert_eq!(found.bind_retries, Some(3));
         assert_eq!(found.connect_timeout, Duration::from_secs(5));
         assert_eq!(found.election_silence_max, None);
-        assert!(found.leader_serves && !found.listens_everywhere && !found.keep_alive);
-        assert!(!found.local_sessions && !found.read_only_mode);
+        assert!(!found.listens_everywhere && !found.keep_alive);
         assert_eq!(notices("2", THREE), Vec::<String>::new());
     }
 
@@ -411,9 +418,15 @@ mod tests {
         assert_eq!(found.connect_timeout, Duration::from_millis(1234));
         assert_eq!(found.election_silence_max, Some(Duration::from_millis(99)));
         assert_eq!(found.observer_reconnect_delay, Duration::from_millis(40));
-        assert!(found.listens_everywhere && found.keep_alive && !found.leader_serves);
-        assert!(found.read_only_mode && found.local_sessions && found.local_sessions_upgrading);
-        assert_eq!(notices("1", &lines), Vec::<String>::new());
+        assert!(found.listens_everywhere && found.keep_alive);
+        let told = notices("1", &lines);
+        for key in ["leaderServes", "readonlymode.enabled", "localSessionsEnabled"] {
+            assert!(
+                told.iter().any(|it| it.contains(&format!("{key} has no effect yet"))),
+                "{told:?}"
+            );
+        }
+        assert_eq!(told.len(), 3, "{told:?}");
     }
 
     #[test]

@@ -59,12 +59,6 @@ pub enum ConfigError {
     Member { place: Place, error: MemberError },
     #[error("{}: {fault}", file.display())]
     Ensemble { file: PathBuf, fault: EnsembleFault },
-    #[error(
-        "{}: a list of {servers} servers makes an ensemble, and Ringkeeper serves standalone only \
-         as yet",
-        file.display()
-    )]
-    EnsembleNotServed { file: PathBuf, servers: usize },
     #[error("{place}: dynamicConfigFile: {error}")]
     DynamicFile { place: Place, error: Box<ConfigError> },
     #[error(

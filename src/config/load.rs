@@ -63,7 +63,7 @@ pub struct Loaded {
 pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, ConfigError> {
     let cpus = allowed().map_err(ConfigError::Affinity)?;
     match file {
-        Some(file) => standalone(file, parse(file, &read(file)?, overrides, &cpus)?),
+        Some(file) => parse(file, &read(file)?, overrides, &cpus),
         None => {
             let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, CLIENT_PORT));
             let defaults = Overrides {
@@ -72,17 +72,6 @@ pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Loaded, Config
             };
             parse(Path::new(""), b"", &defaults, &cpus)
         }
-    }
-}
-
-/// A member's configuration is checked as a whole, and refused all the same.
-fn standalone(file: &Path, loaded: Loaded) -> Result<Loaded, ConfigError> {
-    match &loaded.config.ensemble {
-        None => Ok(loaded),
-        Some(ensemble) => Err(ConfigError::EnsembleNotServed {
-            file: file.to_owned(),
-            servers: ensemble.members.iter().len(),
-        }),
     }
 }
 

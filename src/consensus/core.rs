@@ -21,7 +21,7 @@ use crate::consensus::prepare::write::Prepare;
 use crate::consensus::quorum_messages::{self, PacketError};
 use crate::consensus::reap::Reaper;
 use crate::consensus::report::Counters;
-use crate::consensus::sessions::{Owner, Sessions};
+use crate::consensus::sessions::Owner;
 use crate::ids::{ReactorId, SessionId, Zxid};
 use crate::jute::decode::Cursor;
 use crate::jute::opcode::OpCode;
@@ -92,6 +92,8 @@ pub struct Core {
     pub(super) zab: Zab,
     /// Whether this is a standalone server.
     pub(super) alone: bool,
+    /// The ensemble's configuration as text, and its version.
+    config: (Bytes, i64),
     pub(super) role: Role,
     reactors: usize,
     /// What came since the last `seal`.
@@ -118,6 +120,10 @@ impl Core {
     pub fn new(mut prepare: Prepare, start: Start, reactors: usize, moment: Moment) -> Core {
         let (newest, logged) = (prepare.tree.newest(), start.last_logged);
         assert!(newest == logged, "the tree is at {newest}, the log at {logged}");
+        let config = (start.cast.config.clone(), start.cast.config_version);
+        if !config.0.is_empty() {
+            prepare.tree.configure(&config.0, config.1);
+        }
         prepare.tree.publish(newest);
         let alone = start.reign == Reign::Continued;
         let settings = prepare.settings();
@@ -129,6 +135,7 @@ impl Core {
             prepare,
             zab: Zab::new(start),
             alone,
+            config,
             role: Role::Idle,
             reactors,
             gathering: Batch::new(reactors),
@@ -283,15 +290,25 @@ impl Core {
 
     /// A snapshot of the leader's takes the place of all that is here. `Input::SnapshotInstalled`
     /// follows. Readers of the old tree see no more of what happens.
-    pub fn replace(&mut self, tree: Writer, sessions: Sessions) {
+    pub fn replace(&mut self, tree: Writer, sessions: &[(SessionId, i32)]) {
         assert!(matches!(self.role, Role::Idle), "nobody is served while a snapshot is taken in");
-        (self.prepare.tree, self.prepare.sessions) = (tree, sessions);
+        self.prepare.tree = tree;
+        self.prepare.tree.configure(&self.config.0, self.config.1);
+        self.prepare.sessions.replace(sessions);
         self.gathering = Batch::new(self.reactors);
         self.waiting.clear();
     }
 
     fn carry_out(&mut self, output: Output, moment: Moment) {
         match output {
+            Output::SendSnapshot { link, at } => {
+                // All of our history is committed as soon as a quorum has it, and nobody is served
+                // before that.
+                if at > self.committed() {
+                    self.prepare.tree.publish(at);
+                }
+                self.orders.push(Order::Zab(Output::SendSnapshot { link, at }));
+            }
             Output::CommitThrough(zxid) => self.commit(zxid, moment),
             Output::Append(zxid, txn) => {
                 self.append(&txn, moment);
@@ -381,7 +398,9 @@ impl Core {
             }
             let through = batch.through().expect("a sealed batch has transactions");
             self.prepare.sessions.committed(through);
-            self.prepare.tree.publish(through);
+            if through > self.committed() {
+                self.prepare.tree.publish(through);
+            }
             self.counters.commit(&batch, moment);
             self.orders.push(Order::Publish(batch.into_published(through)));
         }

@@ -312,6 +312,7 @@ impl Core {
                 };
                 self.own_step(moment, Input::Proposed(zxid, txn));
                 self.counters.proposals += 1;
+                self.counters.proposal_sizes.note(self.prepare.txn().len());
             }
             Prepared::Answered => {}
         }

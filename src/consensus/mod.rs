@@ -8,6 +8,7 @@ pub mod forwarded;
 pub mod handoff;
 pub mod identities;
 pub mod lead;
+pub mod member;
 pub mod message;
 pub mod prepare;
 pub mod publish;

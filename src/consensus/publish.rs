@@ -20,7 +20,7 @@ pub struct Publisher {
 struct Way {
     inbox: RingInbox<ReactorMessage>,
     /// What did not fit, oldest first.
-    held: VecDeque<Arc<Published>>,
+    held: VecDeque<ReactorMessage>,
 }
 
 impl Publisher {
@@ -36,9 +36,17 @@ impl Publisher {
     /// When `PUBLISHED_HELD_MAX` batches are held for one reactor: the caller went on preparing.
     pub fn publish(&mut self, batch: Published) {
         let batch = Arc::new(batch);
+        self.tell(|| ReactorMessage::Published(Arc::clone(&batch)));
+    }
+
+    /// Tells every reactor something, behind what it was given before.
+    ///
+    /// # Panics
+    /// As `publish`.
+    pub fn tell(&mut self, message: impl Fn() -> ReactorMessage) {
         for way in &mut self.reactors {
             assert!(way.held.len() < PUBLISHED_HELD_MAX, "too much is held for a reactor");
-            way.held.push_back(Arc::clone(&batch));
+            way.held.push_back(message());
             way.pass_on();
         }
     }
@@ -58,10 +66,9 @@ impl Publisher {
 
 impl Way {
     fn pass_on(&mut self) {
-        while let Some(batch) = self.held.pop_front() {
-            let sent = self.inbox.send(ReactorMessage::Published(batch));
-            if let Err(ReactorMessage::Published(batch)) = sent {
-                self.held.push_front(batch);
+        while let Some(message) = self.held.pop_front() {
+            if let Err(back) = self.inbox.send(message) {
+                self.held.push_front(back);
                 return;
             }
         }

@@ -1,13 +1,14 @@
 //! What the core tells operators about itself.
 
-use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport};
+use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport, Mode, ProposalSizes};
 use crate::consensus::batch::Batch;
-use crate::consensus::core::{Core, Moment};
+use crate::consensus::core::{Core, Moment, Role};
 
 /// What has been counted since the last reset.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub proposals: u64,
+    pub proposal_sizes: ProposalSizes,
     commits: u64,
     pub expired_sessions: u64,
     update_latency: LatencyReport,
@@ -26,6 +27,16 @@ impl Core {
         }
     }
 
+    fn mode(&self) -> Mode {
+        match (&self.role, self.zab.is_observer()) {
+            (Role::Leading(_), _) if self.alone => Mode::Standalone,
+            (Role::Leading(_), _) => Mode::Leader,
+            (Role::Following(_), false) => Mode::Follower,
+            (Role::Following(_), true) => Mode::Observer,
+            (Role::Idle, _) => Mode::Idle,
+        }
+    }
+
     fn report(&self, ephemerals: bool, log: ConsensusReport, moment: Moment) -> ConsensusReport {
         let (tree, sessions) = (&self.prepare.tree, &self.prepare.sessions);
         let counts = tree.counts();
@@ -35,6 +46,9 @@ impl Core {
             tree.ephemeral_sessions().map(|session| (session, tree.ephemerals(session).collect()))
         });
         ConsensusReport {
+            mode: self.mode(),
+            learners: self.zab.learners(),
+            proposal_sizes: self.counters.proposal_sizes,
             last_committed: self.committed(),
             znodes: counts.znodes,
             ephemerals: counts.ephemerals,

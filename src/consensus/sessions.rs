@@ -125,6 +125,17 @@ impl Sessions {
         new
     }
 
+    /// A snapshot of the leader's takes the place of all that is here. A session that is in it more
+    /// than once has the last timeout.
+    pub fn replace(&mut self, sessions: &[(SessionId, i32)]) {
+        self.table.clear();
+        self.buckets.clear();
+        self.changes.clear();
+        for (id, timeout_ms) in sessions {
+            self.recreate(*id, *timeout_ms);
+        }
+    }
+
     /// Puts back a session from a replayed createSession. A client may have asked for another one
     /// inside its session: the last timeout counts.
     pub fn recreate(&mut self, id: SessionId, timeout_ms: i32) {

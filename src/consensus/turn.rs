@@ -1,6 +1,7 @@
-//! The loop of the consensus core's thread: take submissions, prepare and log them, start a flush
-//! when none is in flight, publish what is committed, let sessions expire. Runs on an executor of
-//! its own; the only place where the core meets the disk, the clock and its inbox.
+//! The loop of the consensus core's thread: take submissions and what peers say, prepare and log,
+//! start a flush when none is in flight, carry out what the core orders, let sessions expire. Runs
+//! on an executor of its own; the only place where the core meets the disk, the clock, its peers and
+//! its inbox.
 //!
 //! Invariants: one flush is in flight while the next batch gathers. Nothing is published before its
 //! flush is done. A flush that fails ends the loop: what is durable is not known any more, so
@@ -12,26 +13,32 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use thiserror::Error;
+
 use crate::admin::report::{ConsensusAsk, ConsensusReport, LatencyReport};
-use crate::consensus::core::{Core, Moment};
+use crate::consensus::core::{Core, LinkFault, Moment, Order};
 use crate::consensus::handoff::Submission;
+use crate::consensus::member::{Done, Installed, Member, MemberSetup};
 use crate::consensus::message::ConsensusMessage;
 use crate::consensus::prepare::write::{Prepare, Settings};
 use crate::consensus::publish::Publisher;
 use crate::consensus::report::note;
 use crate::consensus::sessions::Sessions;
 use crate::consensus::snapshots::{RequestSnapshot, SnapshotPolicy, SnapshotRequest, Snapshots};
-use crate::ids::ServerId;
+use crate::ids::Zxid;
+use crate::jute::quorum::QuorumPacket;
 use crate::limits::{
-    GROUP_COMMIT_BYTES_MAX, PROPOSALS_WAITING_MAX, SUBMISSIONS_PARKED_MAX, SUBMISSIONS_PER_TURN_MAX,
+    FORWARDED_MAX, GROUP_COMMIT_BYTES_MAX, PROPOSALS_WAITING_MAX, SUBMISSIONS_PARKED_MAX,
+    SUBMISSIONS_PER_TURN_MAX,
 };
 use crate::log::group_commit::{Flush, Flushed, GroupCommit, LogError};
+use crate::peers::links::LinkEvent;
 use crate::reactor::message::ReactorMessage;
 use crate::rt::clock;
 use crate::rt::inbox::{RingInbox, TaskInbox};
 use crate::rt::timer::Sleep;
 use crate::tree::{Registry, Writer};
-use crate::zab::step::Start;
+use crate::zab::step::{Input, LinkId, Output, Start};
 
 /// How long to wait before trying again to give a batch to a reactor whose inbox is full, should it
 /// not say that it has drained it.
@@ -42,9 +49,28 @@ const RETRY: Duration = Duration::from_millis(5);
 /// it. Nothing is late for it: what comes meanwhile cannot be flushed before.
 const BREATH: Duration = Duration::from_micros(10);
 
-/// What a standalone server's consensus core works with.
+/// How often a member of an ensemble hears that time has passed.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Why the consensus core ended.
+#[derive(Debug, Error)]
+pub enum CoreFailure {
+    #[error("{0}; what was acknowledged is durable, and a restart recovers it")]
+    Log(#[from] LogError),
+    #[error("{0}")]
+    Disk(String),
+    /// What the leader took back had been recovered as if it were committed, which only a start can
+    /// undo.
+    #[error("to be started again, as of {0}: the leader took back what came behind it")]
+    Restart(Zxid),
+}
+
+/// What a server's consensus core works with.
 pub struct Setup {
-    pub me: ServerId,
+    /// How it begins: standalone, or as a member of an ensemble.
+    pub start: Start,
+    /// Of a member of an ensemble.
+    pub member: Option<MemberSetup>,
     /// The recovered tree.
     pub tree: Writer,
     pub registry: Registry,
@@ -75,12 +101,18 @@ pub struct Setup {
 ///
 /// # Errors
 /// The log could not be written. The process must end: no later write may be acknowledged.
-pub async fn run(setup: Setup) -> Result<(), LogError> {
+pub async fn run(setup: Setup) -> Result<(), CoreFailure> {
     Turns::new(setup).run().await
 }
 
 struct Turns {
     core: Core,
+    member: Option<Member>,
+    /// Results of the member's threads that were taken from the inbox.
+    done: Vec<Done>,
+    /// Whether the reactors take clients.
+    serving: bool,
+    member_tick: Option<Sleep>,
     registry: Registry,
     log: GroupCommit,
     flush: Option<Flush>,
@@ -122,18 +154,22 @@ struct Expiry {
 enum Woken {
     Flushed(Result<Flushed, LogError>),
     Message,
+    Peers,
     Time,
 }
 
 impl Turns {
     fn new(setup: Setup) -> Turns {
         let reactors = setup.reactors.len();
-        let start = Start::standalone(setup.me, setup.log.last_appended());
         let prepare = Prepare::new(setup.tree, setup.sessions, reactors, setup.settings);
         let mut snapshots = Snapshots::new(setup.snapshots, clock::boot_ms());
         snapshots.count(setup.logged.0, setup.logged.1);
         Turns {
-            core: Core::new(prepare, start, reactors, moment()),
+            core: Core::new(prepare, setup.start, reactors, moment()),
+            done: Vec::new(),
+            serving: setup.member.is_none(),
+            member: setup.member.map(Member::new),
+            member_tick: None,
             registry: setup.registry,
             log: setup.log,
             flush: None,
@@ -155,14 +191,22 @@ impl Turns {
         }
     }
 
-    async fn run(mut self) -> Result<(), LogError> {
+    async fn run(mut self) -> Result<(), CoreFailure> {
+        if self.member.is_some() {
+            self.step(Input::Begin);
+        }
         loop {
             self.publisher.retry();
+            self.carry_out().await?;
             // What gathered during the last flush goes first; nothing need wait for it.
             self.start_flush();
             self.take_messages();
+            self.take_done().await?;
+            self.take_peers();
+            self.resume();
             self.expire_sessions();
             self.reap();
+            self.carry_out().await?;
             self.start_flush();
             let publisher = &mut self.publisher;
             self.core.publish_answers(|batch| publisher.publish(batch));
@@ -172,7 +216,7 @@ impl Turns {
             }
             match poll_fn(|context| self.poll(context)).await {
                 Woken::Flushed(flushed) => self.flushed(flushed?),
-                Woken::Message | Woken::Time => {}
+                Woken::Message | Woken::Peers | Woken::Time => {}
             }
         }
     }
@@ -183,6 +227,7 @@ impl Turns {
             && !self.publisher.is_held()
             && self.log.gathered_bytes() < self.group_commit_bytes
             && self.core.outstanding() < PROPOSALS_WAITING_MAX / 2
+            && self.core.forwarded() < FORWARDED_MAX
     }
 
     /// Whether the inbox is looked at. Also while a reactor is full, for the news that it is not,
@@ -225,9 +270,166 @@ impl Turns {
                     self.snapshots.done(false);
                 }
                 Some(ConsensusMessage::InboxDrained(_)) => self.publisher.retry(),
+                Some(ConsensusMessage::Done(done)) => self.done.push(done),
                 Some(ConsensusMessage::Stop) => self.stopping = true,
                 None => return,
             }
+        }
+    }
+
+    /// Takes what peers said, and that time has passed.
+    fn take_peers(&mut self) {
+        let Some(mut member) = self.member.take() else { return };
+        while let Some(event) = member.next_event() {
+            match event {
+                LinkEvent::Linked { link, peer, dialed } => {
+                    tracing::debug!(?link, %peer, dialed, "linked");
+                    self.step(Input::Linked(link));
+                }
+                LinkEvent::Packets(link, packets) => {
+                    for packet in packets {
+                        if !self.receive(link, packet) {
+                            member.break_off(link);
+                            break;
+                        }
+                    }
+                }
+                LinkEvent::Lost(link, loss) => {
+                    tracing::info!("a link to a peer is lost: {loss}");
+                    self.step(Input::Lost(Some(link)));
+                }
+                LinkEvent::Unreachable(error) => {
+                    tracing::warn!("the leader is not reached: {error}");
+                    self.step(Input::Lost(None));
+                }
+            }
+        }
+        while let Some(input) = member.next_input() {
+            self.step(input);
+        }
+        self.member = Some(member);
+        self.step(Input::Tick);
+    }
+
+    /// Takes a packet. False: it cannot be read, and the link is to be closed.
+    fn receive(&mut self, link: LinkId, packet: QuorumPacket) -> bool {
+        let log = &mut self.log;
+        let taken = self.core.receive(link, packet, moment(), &mut |zxid, txn: &[u8]| {
+            log.append(zxid, |out| out.extend_from_slice(txn));
+        });
+        match taken {
+            Ok(()) => true,
+            // The core has ordered what is to be done about it.
+            Err(LinkFault::Violation(violation)) => {
+                tracing::warn!("a peer broke the protocol: {violation}");
+                true
+            }
+            Err(fault) => {
+                tracing::warn!("a peer broke the protocol: {fault}");
+                false
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        if let Err(violation) = self.core.step(moment(), input) {
+            tracing::warn!("a peer broke the protocol: {violation}");
+        }
+    }
+
+    /// Goes on with what waited for a sync.
+    fn resume(&mut self) {
+        if self.core.resumes() {
+            let log = &mut self.log;
+            self.core.resume(moment(), &mut |zxid, txn: &[u8]| {
+                log.append(zxid, |out| out.extend_from_slice(txn));
+            });
+        }
+    }
+
+    /// Takes what threads of the member's have done.
+    async fn take_done(&mut self) -> Result<(), CoreFailure> {
+        for done in std::mem::take(&mut self.done) {
+            self.finish(done).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, done: Done) -> Result<(), CoreFailure> {
+        match done {
+            Done::Step(input) => {
+                if matches!(input, Input::SnapshotAborted)
+                    && let Some(member) = &mut self.member
+                {
+                    member.disk_done();
+                }
+                self.step(input);
+            }
+            Done::Truncated(zxid, tail) => {
+                if zxid < self.core.committed() {
+                    return Err(CoreFailure::Restart(zxid));
+                }
+                self.log.go_on(tail).await?;
+                self.member.as_mut().expect("it has a member's disk").disk_done();
+                self.step(Input::Truncated(zxid));
+            }
+            Done::Installed(installed) => {
+                let Installed { zxid, tail, tree, registry, sessions } = *installed;
+                self.log.go_on(tail).await?;
+                self.core.replace(tree, &sessions);
+                self.registry = registry;
+                self.member.as_mut().expect("it has a member's disk").disk_done();
+                self.step(Input::SnapshotInstalled(zxid));
+            }
+            Done::Failed(reason) => return Err(CoreFailure::Disk(reason)),
+        }
+        Ok(())
+    }
+
+    /// Does what the core has ordered.
+    async fn carry_out(&mut self) -> Result<(), CoreFailure> {
+        for order in self.core.take_orders() {
+            match order {
+                Order::Publish(batch) if self.serving => self.publisher.publish(batch),
+                // Nobody reads, and nobody waits for an answer.
+                Order::Publish(_) => {}
+                Order::Append(zxid, txn) => {
+                    self.log.append(zxid, |out| out.extend_from_slice(&txn));
+                }
+                order => self.carry_out_as_member(order),
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out_as_member(&mut self, order: Order) {
+        let member = self.member.as_mut().expect("a standalone server has nobody to agree with");
+        match order {
+            Order::Send { link, packet } => member.links().send(link, &packet),
+            Order::Serve(service) => {
+                tracing::info!(?service, "serving clients");
+                self.serving = true;
+                let registry = &self.registry;
+                self.publisher.tell(|| {
+                    let mut reader = registry.reader();
+                    reader.pin_newest();
+                    ReactorMessage::Serve(reader)
+                });
+            }
+            Order::Stop(reason) => {
+                tracing::info!("serving nobody: {reason}");
+                self.serving = false;
+                member.stop();
+                self.publisher.tell(|| ReactorMessage::Withdraw);
+            }
+            Order::Zab(Output::SendSnapshot { link, at }) => {
+                let mut reader = self.registry.reader();
+                let zxid = reader.hold_newest();
+                assert!(zxid >= at, "a snapshot of {at} is to be sent, {zxid} is committed");
+                member.send_snapshot(link, reader, self.core.committed_sessions());
+            }
+            Order::Zab(output) => member.carry_out(output, self.core.committed()),
+            Order::Publish(_) | Order::Append(..) => unreachable!("carried out by every server"),
         }
     }
 
@@ -294,12 +496,12 @@ impl Turns {
         }
         note(&mut self.fsync, flushed.took.as_secs_f64() * 1000.0, 1);
         self.snapshots.count(u64::from(flushed.txns), flushed.bytes);
-        let publisher = &mut self.publisher;
-        self.core.durable(flushed.through, moment(), |batch| publisher.publish(batch));
+        self.step(Input::Durable(flushed.through));
     }
 
     fn ask_for_snapshot(&mut self) {
-        if self.stopping || !self.snapshots.is_due(clock::monotonic_ms()) {
+        let busy = self.member.as_ref().is_some_and(Member::is_at_the_disk);
+        if self.stopping || !self.serving || busy || !self.snapshots.is_due(clock::monotonic_ms()) {
             return;
         }
         let mut reader = self.registry.reader();
@@ -330,6 +532,15 @@ impl Turns {
             && let Poll::Ready(flushed) = Pin::new(flush).poll(context)
         {
             return Poll::Ready(Woken::Flushed(flushed));
+        }
+        if let Some(member) = &mut self.member {
+            // A loop that always finds something would never let the executor do I/O.
+            let ready = member.poll(context).is_ready();
+            if ready && poll_sleep(&mut self.breath, context, || BREATH)
+                || poll_sleep(&mut self.member_tick, context, || TICK)
+            {
+                return Poll::Ready(Woken::Peers);
+            }
         }
         let parked = self.prepares() && !self.parked.is_empty();
         if parked || self.takes() && self.inbox.poll_ready(context).is_ready() {
@@ -390,6 +601,7 @@ mod tests {
 
     use super::*;
     use crate::consensus::handoff::{Answer, Entry, IdentityIndex, Outcome, Published};
+    use crate::ids::ServerId;
     use crate::ids::{ConnId, ReactorId, SessionId, Zxid};
     use crate::jute::opcode::OpCode;
     use crate::log::group_commit::Tail;
@@ -407,10 +619,11 @@ mod tests {
         inbox: TaskInbox<ConsensusMessage>,
         reactor: RingInbox<ReactorMessage>,
         request_snapshot: RequestSnapshot,
-    ) -> Result<Setup, LogError> {
+    ) -> Result<Setup, CoreFailure> {
         let (tree, registry) = Writer::new();
         Ok(Setup {
-            me: ServerId::STANDALONE,
+            start: Start::standalone(ServerId::STANDALONE, tail.last_zxid),
+            member: None,
             tree,
             registry,
             sessions: Sessions::new(ServerId::STANDALONE, TICK_MS, 5),
@@ -431,7 +644,7 @@ mod tests {
     struct Running {
         inbox: TaskInbox<ConsensusMessage>,
         reactor: RingInbox<ReactorMessage>,
-        core: std::thread::JoinHandle<Result<(), LogError>>,
+        core: std::thread::JoinHandle<Result<(), CoreFailure>>,
         snapshots: Arc<Mutex<Vec<(Zxid, usize)>>>,
     }
 
@@ -504,7 +717,7 @@ mod tests {
             }
         }
 
-        fn stop(self) -> Result<(), LogError> {
+        fn stop(self) -> Result<(), CoreFailure> {
             while self.inbox.send(ConsensusMessage::Stop).is_err() {
                 std::thread::yield_now();
             }

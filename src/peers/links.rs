@@ -26,16 +26,13 @@ use crate::rt::clock;
 use crate::rt::task::{Spawned, spawn};
 use crate::rt::tcp::{Listener, Stream};
 use crate::rt::timer::Sleep;
+use crate::zab::step::LinkId;
 
 /// Bytes that one read of a link takes at most.
 const READ_BYTES: usize = 256 << 10;
 
 /// How long to accept nobody when the system lets us accept nobody (no file descriptor is left).
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-
-/// A link. Its number is never given to another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LinkId(u64);
 
 /// Something that happened at the quorum port.
 #[derive(Debug)]

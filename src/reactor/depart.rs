@@ -2,6 +2,7 @@
 
 use crate::admin::word::Question;
 use crate::consensus::handoff::Entry;
+use crate::tree::Reader;
 
 use super::connection::{Departure, Halts, Stage};
 use super::lapse::touch;
@@ -47,6 +48,29 @@ impl Reactor {
         }
         connection.halts.set(Halts::LAST);
         connection.closing_ms.get_or_insert(now_ms);
+    }
+
+    /// There is no leader any more, or none yet: everybody's connection is closed, and nobody is
+    /// served until `serve`. Four-letter words are answered all the same.
+    pub fn withdraw(&mut self) {
+        self.serving = false;
+        let slots: Vec<u32> =
+            self.connections.iter().map(|connection| connection.id.slot).collect();
+        for slot in slots {
+            self.close_now(slot);
+        }
+        // The writer must not keep for us what nobody reads.
+        self.reader.unpin();
+    }
+
+    /// Serves clients, with what `reader` reads.
+    ///
+    /// # Panics
+    /// When it has no pin.
+    pub fn serve_with(&mut self, reader: Reader) {
+        self.applied = reader.pinned().expect("a reader comes pinned");
+        self.reader = reader;
+        self.serving = true;
     }
 
     pub(super) fn depart(&mut self, slot: u32, how: Departure) {
@@ -172,8 +196,9 @@ impl Reactor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ConnId;
     use crate::jute::opcode::OpCode;
-    use crate::reactor::fixture::{Fixture, request};
+    use crate::reactor::fixture::{Fixture, connect_frame, request, watching};
 
     /// Who has been refused, and has not been sent that yet.
     fn refused(fixture: &mut Fixture) -> u32 {
@@ -205,5 +230,31 @@ mod tests {
         let client = fixture.client();
         fixture.reactor.ended(client.slot, false);
         assert_eq!(fixture.departures().len(), 1, "it sends no more, and waits for nothing");
+    }
+
+    #[test]
+    fn without_a_leader_everybody_is_closed_and_nobody_is_served() {
+        let mut fixture = Fixture::new();
+        let client = fixture.client();
+        fixture.reactor.receive(client.slot, &watching(1, OpCode::GET_DATA, "/", true));
+        fixture.reactor.withdraw();
+        let at_once = |conn: ConnId| [(conn.slot, Leave::Close { after_send: false })];
+        assert_eq!(fixture.departures(), at_once(client));
+        fixture.reactor.gone(client.slot);
+        let early = fixture.connected();
+        fixture.reactor.receive(early.slot, &connect_frame(0, 0, None));
+        assert_eq!(fixture.departures(), at_once(early));
+        let asking = fixture.connected();
+        fixture.reactor.receive(asking.slot, b"ruok");
+        assert_eq!(fixture.departures(), [(asking.slot, Leave::Release)]);
+
+        let (zxid, _) = fixture.create("/meanwhile", b"");
+        let mut reader = fixture.reactor.reader.registry().reader();
+        reader.pin_newest();
+        fixture.reactor.serve_with(reader);
+        assert_eq!(fixture.reactor.applied.bits(), zxid);
+        let client = fixture.client();
+        fixture.reactor.receive(client.slot, &watching(1, OpCode::GET_DATA, "/meanwhile", false));
+        assert_eq!(fixture.frames(client).len(), 1);
     }
 }

@@ -64,6 +64,8 @@ pub struct Reactor {
     /// Since the start, whatever operators reset.
     pub(super) clients: ConnectionCounters,
     pub(super) stopping: bool,
+    /// Whether clients may have sessions. A member of an ensemble serves while it has a leader.
+    pub(super) serving: bool,
     pub(super) refusals: Refusals,
     pub(super) lists: Lists,
 }
@@ -137,6 +139,7 @@ impl Reactor {
             counters: Counters::default(),
             clients: ConnectionCounters::default(),
             stopping: false,
+            serving: true,
             refusals: Refusals::default(),
             lists: Lists::default(),
         }
@@ -265,6 +268,8 @@ impl Reactor {
     fn frame(&mut self, slot: u32, body: &[u8]) -> Served {
         let stage = self.connections.at(slot).stage;
         match stage {
+            // As in ZooKeeper: the client tries another server.
+            Stage::Greeting if !self.serving => self.close_now(slot),
             Stage::Greeting if !self.may_submit(slot, 0) => return Served::Later,
             Stage::Greeting => self.greet(slot, body),
             Stage::Open { session, .. } => return self.request(slot, session, body),

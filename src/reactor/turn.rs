@@ -47,6 +47,8 @@ pub struct Setup {
     pub consensus: TaskInbox<ConsensusMessage>,
     /// Where four-letter words go. Full: their connections are closed.
     pub admin: SyncSender<AdminRequest>,
+    /// Whether it serves at once; otherwise it waits for `ReactorMessage::Serve`.
+    pub serving: bool,
     /// The clients' port, for the one reactor that accepts.
     pub listener: Option<TcpListener>,
     /// Submissions that its ring holds before the kernel must take them: a power of two.
@@ -98,8 +100,11 @@ impl<S: Sockets> Turn<S> {
         let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let began_ms = wall.map_or(0, |since| since.as_millis() as u64);
         let admission = Arc::clone(&setup.admission);
-        let reactor =
+        let mut reactor =
             Reactor::new(setup.id, setup.settings, &setup.registry, setup.admission, began_ms);
+        if !setup.serving {
+            reactor.withdraw();
+        }
         Turn {
             reactor,
             sockets,
@@ -247,6 +252,8 @@ impl<S: Sockets> Turn<S> {
             taken += 1;
             match message {
                 ReactorMessage::Published(batch) => self.reactor.take_published(&batch),
+                ReactorMessage::Serve(reader) => self.reactor.serve_with(reader),
+                ReactorMessage::Withdraw => self.reactor.withdraw(),
                 ReactorMessage::Adopt(stream, address) => self.adopt(stream, address),
                 ReactorMessage::Ask(ask) => self.reactor.ask(ask),
                 ReactorMessage::Linger(stream) => self.sockets.linger(stream),
@@ -377,6 +384,7 @@ mod tests {
                     consensus: consensus.clone(),
                     admin: admin.clone(),
                     listener: listener.take(),
+                    serving: true,
                     ring_depth: 1024,
                     spin_before_park: Duration::ZERO,
                 };

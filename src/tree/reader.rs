@@ -51,6 +51,12 @@ fn zxid(bits: u64) -> Zxid {
     Zxid::from_bits(bits as i64)
 }
 
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader").field("pinned", &self.pinned()).finish_non_exhaustive()
+    }
+}
+
 impl Reader {
     /// Pins the committed version, in place of a pin that was there, and returns its zxid. What
     /// can be seen from there on stays until the pin moves.

@@ -359,6 +359,28 @@ impl Writer {
         self.history.push_version(node, &parts);
     }
 
+    /// Puts the ensemble's configuration into `/zookeeper/config`, without a transaction, as
+    /// ZooKeeper does at its start and behind each synchronisation: data version -1, and the
+    /// configuration's version as the mzxid. Before there are readers, as `recount_quotas`.
+    pub fn configure(&mut self, text: &[u8], version: i64) {
+        let node = self.history.find("/zookeeper/config").expect("every tree has it");
+        let before = node.newest();
+        if before.data() == Some(text) && before.mzxid() == version as u64 {
+            return;
+        }
+        self.counts.replace(before.data_length(), text.len());
+        let parts = VersionParts {
+            since: bits(self.newest),
+            mzxid: version as u64,
+            mtime: before.mtime(),
+            version: -1,
+            aversion: before.aversion(),
+            acl: before.acl(),
+            data: Some(text),
+        };
+        self.history.push_version(node, &parts);
+    }
+
     /// Counts anew what is under every quota, as ZooKeeper does when it starts. Before there are
     /// readers: it changes what the newest transaction made.
     pub fn recount_quotas(&mut self) {

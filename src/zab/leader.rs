@@ -17,7 +17,7 @@ use crate::limits::PROPOSALS_WAITING_MAX;
 use super::confirm::Confirmations;
 use super::history::LoggedTxn;
 use super::packet::Packet;
-use super::step::{LinkId, Output, Own, Service, Violation};
+use super::step::{Learners, LinkId, Output, Own, Service, Violation};
 use super::sync::{self, Way};
 
 /// How far the reign is.
@@ -142,6 +142,20 @@ impl Leader {
     pub fn next_zxid(&self) -> Option<Zxid> {
         let used_up = !self.continued && self.next.counter() == u32::MAX;
         (self.serving().is_some() && !used_up).then_some(self.next)
+    }
+
+    /// How many learners there are.
+    pub fn learners(&self) -> Learners {
+        let synced = |observer: bool| {
+            let is_it =
+                |peer: &&Peer| peer.phase == Phase::Acknowledged && peer.observer == observer;
+            self.peers.values().filter(is_it).count()
+        };
+        Learners {
+            connected: self.peers.len(),
+            synced_followers: synced(false),
+            synced_observers: synced(true),
+        }
     }
 
     /// The links of the learners.

@@ -202,6 +202,16 @@ pub enum Service {
     Observing { leader: ServerId, epoch: Epoch },
 }
 
+/// How many learners a leader has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learners {
+    pub connected: usize,
+    /// Voters that have the leader's history.
+    pub synced_followers: usize,
+    /// Others that have it.
+    pub synced_observers: usize,
+}
+
 /// A broken rule of the protocol. The link that brought it has been closed, by the outputs.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
@@ -368,6 +378,19 @@ impl Zab {
     /// Whether packets of the leader wait for the disk: better leave them in the socket.
     pub fn is_blocked(&self) -> bool {
         matches!(&self.role, Role::Learning(_, learner) if learner.is_blocked())
+    }
+
+    /// Whether this server has no vote.
+    pub fn is_observer(&self) -> bool {
+        self.own.is_observer()
+    }
+
+    /// The learners of this server, if it leads.
+    pub fn learners(&self) -> Learners {
+        match &self.role {
+            Role::Leading(_, leader) => leader.learners(),
+            _ => Learners::default(),
+        }
     }
 
     /// The link to the leader, while this server learns from one.

@@ -163,6 +163,7 @@ fn a_reactor_with_its_sockets_allocates_nothing_for_a_read() {
     let consensus = TaskInbox::new(1024);
     let (admin, _words) = sync_channel(1);
     let setup = Setup {
+        serving: true,
         id: ReactorId(0),
         settings,
         registry,
