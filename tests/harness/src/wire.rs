@@ -95,16 +95,21 @@ impl Encoder {
 /// Bytes that came in.
 pub struct Decoder<'a>(&'a [u8]);
 
-/// What a status says, as far as the tests look at it.
+/// What a status says.
 #[allow(missing_docs)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
     pub czxid: i64,
     pub mzxid: i64,
+    pub created_ms: i64,
+    pub modified_ms: i64,
     pub version: i32,
+    pub cversion: i32,
+    pub aversion: i32,
     pub ephemeral_owner: i64,
     pub data_length: i32,
     pub num_children: i32,
+    pub pzxid: i64,
 }
 
 impl<'a> Decoder<'a> {
@@ -166,18 +171,20 @@ impl<'a> Decoder<'a> {
 
     /// A status, 68 bytes.
     pub fn stat(&mut self) -> io::Result<Stat> {
-        let czxid = self.long()?;
-        let mzxid = self.long()?;
-        let _created_ms = self.long()?;
-        let _modified_ms = self.long()?;
-        let version = self.int()?;
-        let _cversion = self.int()?;
-        let _aversion = self.int()?;
-        let ephemeral_owner = self.long()?;
-        let data_length = self.int()?;
-        let num_children = self.int()?;
-        let _pzxid = self.long()?;
-        Ok(Stat { czxid, mzxid, version, ephemeral_owner, data_length, num_children })
+        // The fields are on the wire in the order in which they are read here.
+        Ok(Stat {
+            czxid: self.long()?,
+            mzxid: self.long()?,
+            created_ms: self.long()?,
+            modified_ms: self.long()?,
+            version: self.int()?,
+            cversion: self.int()?,
+            aversion: self.int()?,
+            ephemeral_owner: self.long()?,
+            data_length: self.int()?,
+            num_children: self.int()?,
+            pzxid: self.long()?,
+        })
     }
 
     /// What has not been read.
