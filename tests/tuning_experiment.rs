@@ -15,7 +15,8 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_ringkeeper");
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A condition that never comes fails the test; a machine that is busy elsewhere must not.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// As ringkeeper-loadgen: 2 for what it does not know, 1 where nobody listens. Thirteen connections
 /// fail; seventeen wait until there is a file `go` beside the script.
@@ -347,13 +348,11 @@ fn bad_declarations_name_file_key_and_value_and_run_nothing() {
     ] {
         assert!(GRID.contains(good), "{good}");
         bench.declare(&GRID.replace(good, bad));
-        for command in ["check", "run"] {
-            let output = bench.run(command, &[]);
-            assert_eq!(output.status.code(), Some(2), "{bad}: {}", said(&output));
-            let text = said(&output);
-            assert!(text.contains("grid.toml: ") && text.contains(wanted), "{bad}: {text}");
-            assert_eq!(text.lines().count(), 1, "{bad}: {text}");
-        }
+        let output = bench.run("run", &[]);
+        assert_eq!(output.status.code(), Some(2), "{bad}: {}", said(&output));
+        let text = said(&output);
+        assert!(text.contains("grid.toml: ") && text.contains(wanted), "{bad}: {text}");
+        assert_eq!(text.lines().count(), 1, "{bad}: {text}");
     }
     assert!(!bench.path("out").exists());
     bench.nothing_is_left();
