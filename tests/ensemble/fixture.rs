@@ -3,13 +3,15 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::client::{Answer, Client, Op, Session, four_letter_word};
 use harness::server::{Server, Setup, free_port};
 use harness::wire::code;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::tree::{Tree, differences, read_all};
@@ -122,6 +124,39 @@ impl Ensemble {
     /// SIGKILL.
     pub fn kill(&mut self, number: usize) {
         self.member(number).server.take().expect("the member runs").kill();
+    }
+
+    /// SIGSTOP: it does nothing any more, and nobody is told so. Only [`Ensemble::kill`] ends that.
+    pub fn stop(&mut self, number: usize) {
+        let server = self.member(number).server.as_ref().expect("the member runs");
+        let pid = i32::try_from(server.pid()).expect("a pid is positive");
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("the member can be stopped");
+        // Its threads go on until the one that takes the signal has had its turn.
+        let deadline = Instant::now() + PATIENCE;
+        while !is_stopped(pid) {
+            assert!(Instant::now() < deadline, "member {number} does not stop");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits until the files of a member have this text in them.
+    pub fn wait_until_logged(&self, number: usize, text: &str) {
+        let data = &self.members[number - 1].setup.data;
+        let deadline = Instant::now() + PATIENCE;
+        while !files_below(data).iter().any(|file| {
+            let bytes = fs::read(file).unwrap_or_default();
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        }) {
+            assert!(Instant::now() < deadline, "{text} does not come to the log");
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Whether a member has a snapshot of more than the empty tree.
+    pub fn has_snapshot(&self, number: usize) -> bool {
+        let files = files_below(&self.members[number - 1].setup.data);
+        let mut names = files.iter().filter_map(|file| file.file_name()?.to_str());
+        names.any(|name| name.starts_with("snapshot") && name != "snapshot.0")
     }
 
     /// Takes all that a killed member knew, except its number.
@@ -268,6 +303,26 @@ fn configuration(number: usize, kind: Kind, folder: &Path) -> Setup {
     // Nobody is given up because the machine was busy elsewhere.
     let lines = ["tickTime=1000", "initLimit=60", "syncLimit=20", "maxSessionTimeout=60000"];
     lines.iter().fold(setup, |setup, line| setup.with(line))
+}
+
+/// Whether all threads of a process are stopped.
+fn is_stopped(pid: i32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    threads.flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.contains("State:\tT")
+    })
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let list = if entry.path().is_dir() { &mut folders } else { &mut files };
+            list.push(entry.path());
+        }
+    }
+    files
 }
 
 fn make_data(data: &Path, number: usize) {

@@ -3,6 +3,7 @@
 //! end all have the same tree.
 
 mod fixture;
+mod lost;
 mod mixed;
 mod observer;
 mod ours;

@@ -1,11 +1,16 @@
-//! A member that is too far behind for transactions gets the leader's snapshot.
+//! A member with nothing joins late: it gets what the leader has in its log still, or the leader's
+//! snapshot.
 
 use harness::client::{Answer, Client, Op};
 
 use super::fixture::{Ensemble, Kind};
 
-/// Transactions of one load: a leader, whosever it is, keeps 500 for learners.
+/// Transactions of one load: a leader, whosever it is, keeps 500 in memory for learners.
 const TXNS: usize = 1200;
+
+/// Times a write of so many bytes: more than our leader reads from its log for a learner. ZooKeeper
+/// gives up sooner, at a third of its snapshot.
+const BULK: (usize, usize) = (80, 900_000);
 
 /// Nodes with data and version, and some that went again.
 fn write_much(client: &mut Client, root: &str) {
@@ -35,13 +40,23 @@ fn joins_with_nothing(joiner: Kind, others: Kind) {
     let leader = ensemble.leader();
     write_much(&mut ensemble.client(leader), "/before");
     ensemble.start(1);
+    assert!(others == Kind::Ringkeeper || ensemble.has_snapshot(1), "it came as transactions");
     let joined = ensemble.assert_same_trees();
     assert!(joined.len() > TXNS / 4, "{} nodes", joined.len());
 
     ensemble.kill(1);
     ensemble.forget(1);
-    write_much(&mut ensemble.client(leader), "/meanwhile");
+    let mut client = ensemble.client(leader);
+    write_much(&mut client, "/meanwhile");
+    if others == Kind::Ringkeeper {
+        client.create("/bulk", b"", 0).unwrap();
+        let (times, bytes) = BULK;
+        for _ in 0..times {
+            client.set("/bulk", &vec![b'x'; bytes]).unwrap();
+        }
+    }
     ensemble.start(1);
+    assert!(ensemble.has_snapshot(1), "it came as transactions");
     ensemble.create(1, "/behind", b"it takes writes");
     let tree = ensemble.assert_same_trees();
     assert!(tree.contains_key("/behind"));
